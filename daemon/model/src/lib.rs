@@ -1,0 +1,38 @@
+//! The words every stage shares.
+//!
+//! Plain data and the arithmetic that belongs to it. No I/O, no clock, no
+//! async: if a type here needs one of those, it belongs to a stage.
+//!
+//! The types derive serde for the store alone, which keeps them as postcard; a
+//! field that moves changes the store's format. What people and scripts see is
+//! defined in `api`.
+
+mod alert;
+mod answer;
+mod device;
+mod facts;
+mod metric;
+mod reading;
+mod rule;
+mod status;
+mod time;
+
+pub use alert::{
+    Alert, AlertId, AlertState, Channel, Delivery, DeliveryState, NotificationEvent, OutboxId,
+};
+pub use answer::{
+    Failure, FailureKind, Oid, PingAnswer, Probe, SnmpAnswer, SnmpColumn, SnmpPlan, SnmpTable,
+    SnmpValue, TableAsk, Varbind,
+};
+pub use device::{
+    Address, Check, Credential, CredentialName, Device, DeviceDraft, DeviceId, DeviceKind,
+    IcmpPoll, NotAName, NotAnAddress, PollSettings, SnmpPoll, checked_name,
+};
+pub use facts::{Facts, Interface, SystemFacts};
+pub use metric::{
+    BUILT_IN_METRICS, Columns, Labels, MetricInfo, MetricKind, SeriesKey, metric_info,
+};
+pub use reading::{Breaks, GroupKey, Outcome, PollReport, PollRow, Reading, counter_rate};
+pub use rule::{Comparison, Condition, DownAfter, Rule, RuleName, RuleSource, Selector, Severity};
+pub use status::DeviceState;
+pub use time::{NotATimestamp, Timestamp};
