@@ -1,0 +1,333 @@
+//! Printing: a table for people, tab-separated values for pipes, JSON for
+//! programs.
+//!
+//! A table never wraps: columns that do not fit are dropped, the least important
+//! first, and the last resort is to cut a cell with `…`. Colours and other
+//! escape codes appear on a terminal only.
+
+use std::io::{IsTerminal, Write};
+
+use clap::ValueEnum;
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+use crate::error::Trouble;
+
+/// Changes only when a field is removed or takes another meaning.
+const SCHEMA_VERSION: u32 = 1;
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// One document, with `schema_version`
+    Json,
+    /// One line per row
+    Jsonl,
+    /// Tab-separated, with a header line
+    Tsv,
+}
+
+/// Where output goes and how it looks.
+pub(crate) struct Output {
+    format: Format,
+    colour: bool,
+    width: Option<usize>,
+}
+
+/// A column: its header, how important it is (0 stays longest), and its cell.
+pub(crate) struct Column {
+    pub(crate) header: &'static str,
+    pub(crate) rank: u8,
+    pub(crate) cell: fn(&Value) -> String,
+}
+
+impl Output {
+    pub(crate) fn new(format: Option<Format>) -> Output {
+        let terminal = std::io::stdout().is_terminal();
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+            || std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        Output {
+            format: format.unwrap_or(if terminal { Format::Table } else { Format::Tsv }),
+            colour: terminal && !plain,
+            width: terminal.then(terminal_width).flatten(),
+        }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        matches!(self.format, Format::Json | Format::Jsonl)
+    }
+
+    /// Prints `rows`, or `nothing` to standard error where a person sees an
+    /// empty table.
+    pub(crate) fn list(
+        &self,
+        what: &str,
+        rows: &[Value],
+        columns: &[Column],
+        nothing: &str,
+    ) -> Result<(), Trouble> {
+        match self.format {
+            Format::Json => self.document(&json!({ what: rows })),
+            Format::Jsonl => rows.iter().try_for_each(|row| self.line(&row.to_string())),
+            Format::Tsv => self.tsv(rows, columns),
+            Format::Table if rows.is_empty() => {
+                talk(nothing);
+                Ok(())
+            }
+            Format::Table => self.line(&self.table(rows, columns)),
+        }
+    }
+
+    /// Prints one thing: `facts` for people, all of it as JSON.
+    pub(crate) fn item(&self, item: &Value, facts: &[(&str, String)]) -> Result<(), Trouble> {
+        match self.format {
+            Format::Json => self.document(item),
+            Format::Jsonl => self.line(&item.to_string()),
+            Format::Tsv => facts
+                .iter()
+                .try_for_each(|(name, value)| self.line(&format!("{name}\t{}", safe(value)))),
+            Format::Table => {
+                let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+                facts
+                    .iter()
+                    .filter(|(_, value)| !value.is_empty())
+                    .try_for_each(|(name, value)| {
+                        self.line(&format!("{name:width$}  {}", safe(value)))
+                    })
+            }
+        }
+    }
+
+    /// A JSON document of ours.
+    pub(crate) fn document(&self, body: &Value) -> Result<(), Trouble> {
+        let mut document = json!({ "schema_version": SCHEMA_VERSION });
+        if let (Some(all), Some(fields)) = (document.as_object_mut(), body.as_object()) {
+            all.extend(fields.clone());
+        }
+        let text = serde_json::to_string_pretty(&document)
+            .map_err(|error| Trouble::Garbled(error.to_string()))?;
+        self.line(&text)
+    }
+
+    /// One line on standard output.
+    pub(crate) fn line(&self, text: &str) -> Result<(), Trouble> {
+        self.raw(format!("{text}\n").as_bytes())
+    }
+
+    /// Bytes on standard output. A closed pipe is no error.
+    #[expect(clippy::unused_self, reason = "all output goes through one place")]
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Trouble> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes)
+            .and_then(|()| out.flush())
+            .map_err(|error| {
+                if error.kind() == std::io::ErrorKind::BrokenPipe {
+                    Trouble::Closed
+                } else {
+                    Trouble::local("write the output", error)
+                }
+            })
+    }
+
+    fn tsv(&self, rows: &[Value], columns: &[Column]) -> Result<(), Trouble> {
+        let header: Vec<_> = columns
+            .iter()
+            .map(|column| column.header.to_lowercase())
+            .collect();
+        self.line(&header.join("\t"))?;
+        rows.iter().try_for_each(|row| {
+            let cells: Vec<_> = columns
+                .iter()
+                .map(|column| safe(&(column.cell)(row)))
+                .collect();
+            self.line(&cells.join("\t"))
+        })
+    }
+
+    fn table(&self, rows: &[Value], columns: &[Column]) -> String {
+        let cells: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| {
+                columns
+                    .iter()
+                    .map(|column| safe(&(column.cell)(row)))
+                    .collect()
+            })
+            .collect();
+        let widths: Vec<usize> = (0..columns.len())
+            .map(|place| {
+                cells
+                    .iter()
+                    .map(|row| width_of(&row[place]))
+                    .chain([columns[place].header.len()])
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
+        let (kept, longest) = fit(columns, &widths, self.width);
+        let mut table = Table::new();
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Disabled)
+            .set_header(kept.iter().map(|place| columns[*place].header));
+        for row in cells {
+            table.add_row(kept.iter().map(|place| {
+                let text = cut(&row[*place], longest);
+                match self.colour.then(|| colour_of(&text)).flatten() {
+                    Some(colour) => Cell::new(text).fg(colour),
+                    None => Cell::new(text),
+                }
+            }));
+        }
+        if self.colour {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+/// Which columns fit into `width`, and how long a cell may be. comfy-table puts a
+/// space on either side of a cell.
+fn fit(columns: &[Column], widths: &[usize], width: Option<usize>) -> (Vec<usize>, usize) {
+    let mut kept: Vec<usize> = (0..columns.len()).collect();
+    let Some(width) = width else {
+        return (kept, usize::MAX);
+    };
+    let taken = |kept: &[usize]| kept.iter().map(|place| widths[*place] + 2).sum::<usize>();
+    while kept.len() > 1 && taken(&kept) > width {
+        let Some(least) = kept
+            .iter()
+            .copied()
+            .max_by_key(|place| (columns[*place].rank, *place))
+        else {
+            break;
+        };
+        if columns[least].rank == 0 {
+            break;
+        }
+        kept.retain(|place| *place != least);
+    }
+    let mut longest = kept.iter().map(|place| widths[*place]).max().unwrap_or(0);
+    let cut_to = |longest: usize| {
+        kept.iter()
+            .map(|place| widths[*place].min(longest) + 2)
+            .sum::<usize>()
+    };
+    while longest > 4 && cut_to(longest) > width {
+        longest -= 1;
+    }
+    (kept, longest)
+}
+
+fn cut(text: &str, longest: usize) -> String {
+    if width_of(text) <= longest {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(longest.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+fn width_of(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// State words carry their own colour; the word itself says it as well.
+fn colour_of(text: &str) -> Option<Color> {
+    match text {
+        "up" | "ok" | "resolved" | "delivered" => Some(Color::Green),
+        "down" | "firing" | "critical" | "parked" => Some(Color::Red),
+        "problem" | "pending" | "warning" | "unreachable" | "queued" => Some(Color::Yellow),
+        _ => None,
+    }
+}
+
+/// Text without anything that could move a cursor, reverse its direction or
+/// break a line: devices write some of it.
+pub(crate) fn safe(text: &str) -> String {
+    text.chars()
+        .map(|c| if c == '\n' || c == '\t' { ' ' } else { c })
+        .filter(|c| !c.is_control() && !is_format_control(*c))
+        .collect()
+}
+
+/// Bidirectional and zero-width controls (UAX #9, UAX #44 Cf).
+fn is_format_control(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[expect(clippy::print_stderr, reason = "the client's talk")]
+pub(crate) fn talk(text: &str) {
+    eprintln!("{}", text.lines().map(safe).collect::<Vec<_>>().join("\n"));
+}
+
+pub(crate) fn complain(trouble: &Trouble) {
+    talk(&format!("error: {trouble}"));
+}
+
+fn terminal_width() -> Option<usize> {
+    let columns = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    columns.or_else(|| Table::new().width().map(usize::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(row: &Value) -> String {
+        row["name"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn os(row: &Value) -> String {
+        row["os"].as_str().unwrap_or_default().to_owned()
+    }
+
+    const COLUMNS: [Column; 2] = [
+        Column {
+            header: "NAME",
+            rank: 0,
+            cell: name,
+        },
+        Column {
+            header: "OS",
+            rank: 5,
+            cell: os,
+        },
+    ];
+
+    fn table(width: Option<usize>) -> String {
+        let rows = [json!({"name": "core1", "os": "a very long text about an operating system"})];
+        let output = Output {
+            format: Format::Table,
+            colour: false,
+            width,
+        };
+        output.table(&rows, &COLUMNS)
+    }
+
+    #[test]
+    fn a_column_that_does_not_fit_is_dropped_and_never_wrapped() {
+        assert_eq!(table(Some(30)), " NAME\n core1");
+        assert_eq!(table(Some(6)), " NAME\n cor…");
+        assert!(table(None).contains("operating system"));
+    }
+
+    #[test]
+    fn what_a_device_says_cannot_move_the_cursor() {
+        assert_eq!(safe("a\u{1b}[31mb\u{202e}c\nd\u{7}"), "a[31mbc d");
+    }
+
+    #[test]
+    fn nothing_but_a_terminal_gets_escape_codes() {
+        assert!(!table(Some(80)).contains('\u{1b}'));
+    }
+}

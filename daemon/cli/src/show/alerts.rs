@@ -1,0 +1,114 @@
+//! `sotp alerts …`.
+
+use serde_json::Value;
+
+use super::all;
+use super::text::{ago, text};
+use crate::client::{Client, query};
+use crate::command::Alerts;
+use crate::error::Trouble;
+use crate::output::{Column, Output};
+
+const LIST: [Column; 7] = [
+    Column {
+        header: "ID",
+        rank: 0,
+        cell: |a| text(a, "/id"),
+    },
+    Column {
+        header: "STATE",
+        rank: 0,
+        cell: |a| text(a, "/state"),
+    },
+    Column {
+        header: "SEVERITY",
+        rank: 1,
+        cell: |a| text(a, "/severity"),
+    },
+    Column {
+        header: "DEVICE",
+        rank: 0,
+        cell: |a| text(a, "/device/name"),
+    },
+    Column {
+        header: "RULE",
+        rank: 3,
+        cell: |a| text(a, "/rule"),
+    },
+    Column {
+        header: "AGE",
+        rank: 1,
+        cell: |a| ago(a, "/since"),
+    },
+    Column {
+        header: "WHAT",
+        rank: 2,
+        cell: |a| text(a, "/summary"),
+    },
+];
+
+pub(super) async fn run(command: &Alerts, client: &Client, output: &Output) -> Result<(), Trouble> {
+    match command {
+        Alerts::Ls {
+            all: over,
+            state,
+            device,
+            limit,
+        } => {
+            let open = (!over).then(|| "pending,firing,unreachable".to_owned());
+            let asked = query(&[
+                ("state", state.clone().or(open)),
+                ("device", device.clone()),
+                ("limit", Some(limit.min(&1_000).to_string())),
+            ]);
+            let most = usize::try_from(*limit).unwrap_or(usize::MAX);
+            let alerts = all(client, &format!("/api/v1/alerts{asked}"), most).await?;
+            output.list("alerts", &alerts, &LIST, "nothing is wrong")
+        }
+        Alerts::Show { alert } => {
+            let found = client.get(&format!("/api/v1/alerts/{alert}")).await?.body;
+            show(&found, output)
+        }
+    }
+}
+
+fn show(alert: &Value, output: &Output) -> Result<(), Trouble> {
+    let behind: Vec<_> = alert
+        .get("unreachable")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|other| text(other, "/device/name"))
+        .collect();
+    let told: Vec<_> = alert
+        .get("deliveries")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|mail| {
+            format!(
+                "{} ({}, {})",
+                text(mail, "/to"),
+                text(mail, "/event"),
+                text(mail, "/state")
+            )
+        })
+        .collect();
+    output.item(
+        alert,
+        &[
+            ("id", text(alert, "/id")),
+            ("state", text(alert, "/state")),
+            ("severity", text(alert, "/severity")),
+            ("device", text(alert, "/device/name")),
+            ("rule", text(alert, "/rule")),
+            ("what", text(alert, "/summary")),
+            ("note", text(alert, "/note")),
+            ("since", text(alert, "/since")),
+            ("fired", text(alert, "/fired")),
+            ("resolved", text(alert, "/resolved")),
+            ("behind it", behind.join(" ")),
+            ("told", told.join("; ")),
+        ],
+    )
+}

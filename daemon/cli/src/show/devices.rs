@@ -1,0 +1,600 @@
+//! `sotp devices …`.
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::all;
+use super::text::{ago, bits, number, percent, plain, short_seconds, span, text};
+use crate::client::{Client, query, segment};
+use crate::command::{DeviceFields, Devices, DevicesAdd, DevicesLs, DevicesSet};
+use crate::error::Trouble;
+use crate::output::{Column, Output, talk};
+
+/// The largest file that is imported; the daemon has the same limit.
+const IMPORT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The longest community: 255 octets and a line end.
+const SECRET_BYTES: u64 = 257;
+
+/// Most rows that one command lists.
+const ROWS: usize = 100_000;
+
+pub(super) async fn run(
+    command: &Devices,
+    client: &Client,
+    output: &Output,
+) -> Result<(), Trouble> {
+    match command {
+        Devices::Ls(ls) => list(ls, client, output).await,
+        Devices::Show { device } => {
+            let found = client.get(&path(device)).await?.body;
+            show(&found, output)
+        }
+        Devices::Add(add) => enter(add, client, output).await,
+        Devices::Set(set) => change(set, client, output).await,
+        Devices::Rm { device, yes } => remove(device, *yes, client).await,
+        Devices::Restore { device } => {
+            let restored = client
+                .post(&format!("{}/restore", path(device)), &json!({}))
+                .await?
+                .body;
+            show(&restored, output)
+        }
+        Devices::Poll { device } => {
+            client
+                .post(&format!("{}/poll", path(device)), &json!({}))
+                .await?;
+            talk(&format!("{device} is being asked now"));
+            Ok(())
+        }
+        Devices::Import { file } => import(file, client, output).await,
+        Devices::Interfaces { device } => interfaces(device, client, output).await,
+        Devices::Metrics {
+            device,
+            metric,
+            from,
+        } => match metric {
+            None => latest(device, client, output).await,
+            Some(metric) => range(device, metric, from.as_ref(), client, output).await,
+        },
+    }
+}
+
+fn path(device: &str) -> String {
+    format!("/api/v1/devices/{}", segment(device))
+}
+
+const LIST: [Column; 10] = [
+    Column {
+        header: "NAME",
+        rank: 0,
+        cell: |d| text(d, "/name"),
+    },
+    Column {
+        header: "STATE",
+        rank: 0,
+        cell: |d| text(d, "/state"),
+    },
+    Column {
+        header: "RTT",
+        rank: 2,
+        cell: |d| number(d, "/rtt_seconds", short_seconds),
+    },
+    Column {
+        header: "LOSS",
+        rank: 2,
+        cell: |d| number(d, "/loss_ratio", percent),
+    },
+    Column {
+        header: "IN",
+        rank: 3,
+        cell: |d| number(d, "/in_bps", bits),
+    },
+    Column {
+        header: "OUT",
+        rank: 3,
+        cell: |d| number(d, "/out_bps", bits),
+    },
+    Column {
+        header: "CPU",
+        rank: 4,
+        cell: |d| number(d, "/cpu_usage_ratio", percent),
+    },
+    Column {
+        header: "MEM",
+        rank: 5,
+        cell: |d| number(d, "/memory_usage_ratio", percent),
+    },
+    Column {
+        header: "ADDRESS",
+        rank: 1,
+        cell: |d| text(d, "/address"),
+    },
+    Column {
+        header: "SITE",
+        rank: 6,
+        cell: |d| text(d, "/site"),
+    },
+];
+
+async fn list(ls: &DevicesLs, client: &Client, output: &Output) -> Result<(), Trouble> {
+    let asked = query(&[
+        ("q", ls.search.clone()),
+        ("site", ls.site.clone()),
+        ("kind", ls.kind.clone()),
+        ("tag", ls.tag.clone()),
+        ("state", ls.state.clone()),
+        ("deleted", ls.deleted.then(|| "true".to_owned())),
+        ("sort", Some(ls.sort.clone())),
+        ("limit", Some("1000".to_owned())),
+    ]);
+    let devices = all(client, &format!("/api/v1/devices{asked}"), ROWS).await?;
+    output.list(
+        "devices",
+        &devices,
+        &LIST,
+        "no devices; add one: sotp devices add NAME ADDRESS",
+    )
+}
+
+fn show(device: &Value, output: &Output) -> Result<(), Trouble> {
+    let state = match text(device, "/state_reason") {
+        reason if reason.is_empty() => text(device, "/state"),
+        reason => format!("{}: {reason}", text(device, "/state")),
+    };
+    let last = |check: &str| match device.pointer(&format!("/checks/{check}/at")) {
+        Some(Value::String(_)) => {
+            let failure = text(device, &format!("/checks/{check}/failure/text"));
+            let said = if failure.is_empty() {
+                "answered".to_owned()
+            } else {
+                failure
+            };
+            format!(
+                "{said} ({} ago)",
+                ago(device, &format!("/checks/{check}/at"))
+            )
+        }
+        _ => String::new(),
+    };
+    let shown = |pointer: &str, show: fn(f64) -> String| match device.pointer(pointer) {
+        Some(Value::Number(_)) => number(device, pointer, show),
+        _ => String::new(),
+    };
+    output.item(
+        device,
+        &[
+            ("name", text(device, "/name")),
+            ("id", text(device, "/id")),
+            ("state", state),
+            ("address", text(device, "/address")),
+            ("kind", text(device, "/kind")),
+            ("site", text(device, "/site")),
+            ("location", text(device, "/location")),
+            ("tags", text(device, "/tags")),
+            ("parents", text(device, "/parents")),
+            ("vendor", text(device, "/vendor")),
+            ("model", text(device, "/model")),
+            ("os", text(device, "/os")),
+            ("says it is", text(device, "/facts/sys_name")),
+            ("describes itself", text(device, "/facts/sys_descr")),
+            ("icmp", last("icmp")),
+            ("snmp", last("snmp")),
+            ("rtt", shown("/rtt_seconds", short_seconds)),
+            ("loss", shown("/loss_ratio", percent)),
+            ("cpu", shown("/cpu_usage_ratio", percent)),
+            ("memory", shown("/memory_usage_ratio", percent)),
+            ("uptime", shown("/uptime_seconds", span)),
+            ("in", shown("/in_bps", bits)),
+            ("out", shown("/out_bps", bits)),
+            ("credential", text(device, "/credential")),
+            ("enabled", text(device, "/enabled")),
+            ("changed", text(device, "/updated")),
+        ],
+    )
+}
+
+async fn enter(add: &DevicesAdd, client: &Client, output: &Output) -> Result<(), Trouble> {
+    let mut body = fields(&add.fields)?;
+    body.insert("name".into(), json!(add.name));
+    body.insert("address".into(), json!(add.address));
+    if let Some(file) = &add.fields.snmp_community_file {
+        body.insert("snmp_community".into(), json!(read_secret(file)?));
+    }
+    let entered = client
+        .post("/api/v1/devices", &Value::Object(body))
+        .await?
+        .body;
+    if output.is_json() {
+        return show(&entered, output);
+    }
+    talk(&format!(
+        "{} is device {}; its first answers come within seconds: sotp devices show {}",
+        text(&entered, "/name"),
+        text(&entered, "/id"),
+        text(&entered, "/name"),
+    ));
+    Ok(())
+}
+
+async fn change(set: &DevicesSet, client: &Client, output: &Output) -> Result<(), Trouble> {
+    let mut body = fields(&set.fields)?;
+    for (field, value) in [("name", &set.name), ("address", &set.address)] {
+        if let Some(value) = value {
+            body.insert(field.into(), json!(value));
+        }
+    }
+    if set.enabled || set.disabled {
+        body.insert("enabled".into(), json!(set.enabled));
+    }
+    if let Some(file) = &set.fields.snmp_community_file {
+        let credential = device_name(&set.device, client).await?;
+        put_community(&credential, file, client).await?;
+        body.insert("credential".into(), json!(credential));
+    }
+    if body.is_empty() {
+        return Err(Trouble::Usage(
+            "nothing to change: see sotp devices set --help".into(),
+        ));
+    }
+    let changed = client
+        .patch(&path(&set.device), &Value::Object(body))
+        .await?
+        .body;
+    show(&changed, output)
+}
+
+async fn device_name(device: &str, client: &Client) -> Result<String, Trouble> {
+    Ok(text(&client.get(&path(device)).await?.body, "/name"))
+}
+
+/// What of a device is given on the command line, as the API takes it; empty
+/// text unsets.
+fn fields(given: &DeviceFields) -> Result<Map<String, Value>, Trouble> {
+    let mut body = Map::new();
+    let texts = [
+        ("kind", &given.kind),
+        ("vendor", &given.vendor),
+        ("model", &given.model),
+        ("os", &given.os),
+        ("site", &given.site),
+        ("location", &given.location),
+        ("credential", &given.credential),
+    ];
+    for (field, value) in texts {
+        if let Some(value) = value {
+            let value = if value.is_empty() {
+                Value::Null
+            } else {
+                json!(value)
+            };
+            body.insert(field.into(), value);
+        }
+    }
+    for (field, values) in [("tags", &given.tags), ("parents", &given.parents)] {
+        if !values.is_empty() {
+            let values: Vec<_> = values.iter().filter(|v| !v.is_empty()).collect();
+            body.insert(field.into(), json!(values));
+        }
+    }
+    let mut poll = Map::new();
+    if let Some(every) = &given.icmp_every {
+        poll.insert("icmp".into(), json!({ "every": every }));
+    }
+    let mut snmp = Map::new();
+    if let Some(every) = &given.snmp_every {
+        snmp.insert("every".into(), json!(every));
+    }
+    if let Some(port) = given.snmp_port {
+        snmp.insert("port".into(), json!(port));
+    }
+    if !snmp.is_empty() {
+        poll.insert("snmp".into(), Value::Object(snmp));
+    }
+    if !poll.is_empty() {
+        body.insert("poll".into(), Value::Object(poll));
+    }
+    Ok(body)
+}
+
+async fn remove(device: &str, yes: bool, client: &Client) -> Result<(), Trouble> {
+    if !yes && !confirmed(device)? {
+        return Err(Trouble::NeedsConfirmation(format!(
+            "{device} was not removed: type its name, or give --yes"
+        )));
+    }
+    let found = client.get(&path(device)).await?.body;
+    client.delete(&path(device)).await?;
+    let id = text(&found, "/id");
+    talk(&format!(
+        "{device} is removed; to bring it back: sotp devices restore {id}"
+    ));
+    Ok(())
+}
+
+/// Asks for the name again, if somebody is there to ask.
+#[expect(clippy::print_stderr, reason = "a question to a person")]
+fn confirmed(device: &str) -> Result<bool, Trouble> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(false);
+    }
+    eprint!("Remove {device}? Type its name to confirm: ");
+    std::io::stderr()
+        .flush()
+        .map_err(|source| Trouble::local("ask", source))?;
+    let mut typed = String::new();
+    std::io::stdin()
+        .read_line(&mut typed)
+        .map_err(|source| Trouble::local("read the answer", source))?;
+    Ok(typed.trim() == device)
+}
+
+async fn import(file: &Path, client: &Client, output: &Output) -> Result<(), Trouble> {
+    let csv = read_limited(file, IMPORT_BYTES)?;
+    let report = client.post_csv("/api/v1/devices/import", csv).await?.body;
+    let created = report
+        .pointer("/created")
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
+    let failed: Vec<Value> = report
+        .pointer("/failures")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    if output.is_json() {
+        output.document(&report)?;
+    } else {
+        for failure in &failed {
+            let column = text(failure, "/column");
+            let place = if column.is_empty() {
+                String::new()
+            } else {
+                format!(", {column}")
+            };
+            talk(&format!(
+                "{}:{}{place}: {}",
+                file.display(),
+                text(failure, "/line"),
+                text(failure, "/message")
+            ));
+        }
+        talk(&format!("{created} entered, {} refused", failed.len()));
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(Trouble::Partly(format!(
+            "{} lines were refused; the others are in",
+            failed.len()
+        )))
+    }
+}
+
+const INTERFACES: [Column; 9] = [
+    Column {
+        header: "INTERFACE",
+        rank: 0,
+        cell: |i| text(i, "/identity"),
+    },
+    Column {
+        header: "ADMIN",
+        rank: 4,
+        cell: |i| text(i, "/admin_status"),
+    },
+    Column {
+        header: "OPER",
+        rank: 0,
+        cell: |i| text(i, "/oper_status"),
+    },
+    Column {
+        header: "SPEED",
+        rank: 3,
+        cell: |i| number(i, "/speed_bps", bits),
+    },
+    Column {
+        header: "IN",
+        rank: 1,
+        cell: |i| number(i, "/in_bps", bits),
+    },
+    Column {
+        header: "OUT",
+        rank: 1,
+        cell: |i| number(i, "/out_bps", bits),
+    },
+    Column {
+        header: "ERRORS/s",
+        rank: 2,
+        cell: |i| number(i, "/in_errors_per_second", plain),
+    },
+    Column {
+        header: "DISCARDS/s",
+        rank: 5,
+        cell: |i| number(i, "/out_discards_per_second", plain),
+    },
+    Column {
+        header: "ALIAS",
+        rank: 2,
+        cell: |i| text(i, "/alias"),
+    },
+];
+
+async fn interfaces(device: &str, client: &Client, output: &Output) -> Result<(), Trouble> {
+    let rows = all(client, &format!("{}/interfaces", path(device)), ROWS).await?;
+    output.list(
+        "interfaces",
+        &rows,
+        &INTERFACES,
+        "no interfaces are known; SNMP brings them",
+    )
+}
+
+const METRICS: [Column; 5] = [
+    Column {
+        header: "METRIC",
+        rank: 0,
+        cell: |m| text(m, "/metric"),
+    },
+    Column {
+        header: "LABELS",
+        rank: 1,
+        cell: labels,
+    },
+    Column {
+        header: "VALUE",
+        rank: 0,
+        cell: |m| number(m, "/value", plain),
+    },
+    Column {
+        header: "UNIT",
+        rank: 2,
+        cell: |m| text(m, "/unit"),
+    },
+    Column {
+        header: "AGE",
+        rank: 3,
+        cell: |m| ago(m, "/at"),
+    },
+];
+
+fn labels(metric: &Value) -> String {
+    let Some(labels) = metric.get("labels").and_then(Value::as_object) else {
+        return String::new();
+    };
+    labels
+        .iter()
+        .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default()))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+async fn latest(device: &str, client: &Client, output: &Output) -> Result<(), Trouble> {
+    let rows = all(client, &format!("{}/metrics", path(device)), ROWS).await?;
+    output.list("metrics", &rows, &METRICS, "nothing was measured yet")
+}
+
+const POINTS: [Column; 3] = [
+    Column {
+        header: "TIME",
+        rank: 0,
+        cell: |p| text(p, "/at"),
+    },
+    Column {
+        header: "LABELS",
+        rank: 1,
+        cell: labels,
+    },
+    Column {
+        header: "VALUE",
+        rank: 0,
+        cell: |p| number(p, "/value", plain),
+    },
+];
+
+async fn range(
+    device: &str,
+    metric: &str,
+    from: Option<&String>,
+    client: &Client,
+    output: &Output,
+) -> Result<(), Trouble> {
+    let asked = query(&[("from", from.cloned())]);
+    let answer = client
+        .get(&format!(
+            "{}/metrics/{}{asked}",
+            path(device),
+            segment(metric)
+        ))
+        .await?
+        .body;
+    if output.is_json() {
+        return output.document(&answer);
+    }
+    let mut rows = Vec::new();
+    for series in answer
+        .get("series")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        for point in series
+            .get("points")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            rows.push(json!({
+                "at": point.pointer("/0").map_or(Value::Null, shown_time),
+                "value": point.pointer("/1"),
+                "labels": series.get("labels"),
+            }));
+        }
+    }
+    output.list(
+        "points",
+        &rows,
+        &POINTS,
+        "nothing was measured in that time",
+    )
+}
+
+/// Seconds since 1970 as RFC 3339; text as it is.
+fn shown_time(time: &Value) -> Value {
+    match time.as_f64().and_then(|seconds| {
+        jiff::Timestamp::from_duration(jiff::SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
+    }) {
+        Some(instant) => json!(format!("{instant:.3}")),
+        None => time.clone(),
+    }
+}
+
+/// Stores the community in `file` under `name`.
+pub(super) async fn put_community(name: &str, file: &Path, client: &Client) -> Result<(), Trouble> {
+    let body = json!({ "kind": "snmp-v2c", "community": read_secret(file)? });
+    client
+        .put(&format!("/api/v1/credentials/{}", segment(name)), &body)
+        .await?;
+    Ok(())
+}
+
+/// The first line of `file`. Secrets come from files or standard input only, so
+/// that neither `ps` nor a shell's history shows them.
+fn read_secret(file: &Path) -> Result<String, Trouble> {
+    let bytes = read_limited(file, SECRET_BYTES)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Trouble::Usage(format!("{} is not UTF-8 text", file.display())))?;
+    let secret = text.strip_suffix('\n').unwrap_or(&text);
+    let secret = secret.strip_suffix('\r').unwrap_or(secret);
+    if secret.is_empty() || secret.contains('\n') {
+        return Err(Trouble::Usage(format!(
+            "{} must hold the community and nothing else, on one line",
+            file.display()
+        )));
+    }
+    Ok(secret.to_owned())
+}
+
+fn read_limited(file: &Path, limit: u64) -> Result<Vec<u8>, Trouble> {
+    let cannot = |source| Trouble::local(format!("read {}", file.display()), source);
+    let mut bytes = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin()
+            .lock()
+            .take(limit + 1)
+            .read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file)
+            .map_err(cannot)?
+            .take(limit + 1)
+            .read_to_end(&mut bytes)
+    };
+    let length = read.map_err(cannot)?;
+    if u64::try_from(length).unwrap_or(u64::MAX) > limit {
+        return Err(Trouble::Usage(format!(
+            "{} is larger than {limit} bytes",
+            file.display()
+        )));
+    }
+    Ok(bytes)
+}

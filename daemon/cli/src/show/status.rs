@@ -1,0 +1,99 @@
+//! `sotp status`: how the appliance itself is doing.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::text::{number, short_seconds, span, text};
+use crate::client::Client;
+use crate::error::Trouble;
+use crate::output::Output;
+
+pub(super) async fn run(
+    check: bool,
+    client: &Client,
+    output: &Output,
+) -> Result<ExitCode, Trouble> {
+    let answer = client.get("/api/v1/status").await;
+    if check {
+        return checked(answer.map(|answer| answer.body), output);
+    }
+    let status = answer?.body;
+    let count = |word: &str| text(&status, &format!("/devices/{word}"));
+    let devices = format!(
+        "{} up, {} problem, {} down, {} unreachable, {} unknown, {} disabled",
+        count("up"),
+        count("problem"),
+        count("down"),
+        count("unreachable"),
+        count("unknown"),
+        count("disabled"),
+    );
+    output.item(
+        &status,
+        &[
+            ("version", text(&status, "/version")),
+            ("up for", number(&status, "/uptime_seconds", span)),
+            ("devices", devices),
+            ("alerts firing", text(&status, "/alerts/firing")),
+            ("polls in flight", text(&status, "/scheduler/in_flight")),
+            (
+                "poll lag",
+                number(&status, "/scheduler/lag_seconds", short_seconds),
+            ),
+            ("store", store(&status)),
+            (
+                "ping",
+                format!(
+                    "IPv4 {}, IPv6 {}",
+                    text(&status, "/icmp/v4"),
+                    text(&status, "/icmp/v6")
+                ),
+            ),
+            ("mail server", text(&status, "/mail/server")),
+            ("mail error", text(&status, "/mail/last_error")),
+            ("mails waiting", text(&status, "/outbox/open")),
+            ("warnings", text(&status, "/warnings")),
+        ],
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn store(status: &Value) -> String {
+    let health = text(status, "/store/health");
+    let error = text(status, "/store/error");
+    if error.is_empty() {
+        health
+    } else {
+        format!("{health}: {error}")
+    }
+}
+
+/// One line and an exit code, as monitoring plugins give them: 0 ok, 1 warning,
+/// 2 critical, 3 unknown.
+fn checked(status: Result<Value, Trouble>, output: &Output) -> Result<ExitCode, Trouble> {
+    let status = match status {
+        Ok(status) => status,
+        Err(trouble) => {
+            output.line(&format!(
+                "SOTP UNKNOWN - {}",
+                trouble.to_string().replace('\n', " ")
+            ))?;
+            return Ok(ExitCode::from(3));
+        }
+    };
+    let warnings = text(&status, "/warnings");
+    let (word, code, why) = if text(&status, "/store/health") != "ok" {
+        ("CRITICAL", 2, store(&status))
+    } else if !warnings.is_empty() {
+        ("WARNING", 1, warnings)
+    } else {
+        (
+            "OK",
+            0,
+            format!("{} devices up", text(&status, "/devices/up")),
+        )
+    };
+    output.line(&format!("SOTP {word} - {}", crate::output::safe(&why)))?;
+    Ok(ExitCode::from(code))
+}

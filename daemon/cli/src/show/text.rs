@@ -1,0 +1,130 @@
+//! Values as people read them. What was not measured is "—", never a number.
+
+use serde_json::Value;
+
+/// Stands for what was not measured.
+pub(super) const NONE: &str = "—";
+
+/// The text at `pointer`, or "".
+pub(super) fn text(item: &Value, pointer: &str) -> String {
+    match item.pointer(pointer) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
+        Some(Value::Array(items)) => items
+            .iter()
+            .map(|item| {
+                item.as_str()
+                    .map_or_else(|| item.to_string(), str::to_owned)
+            })
+            .collect::<Vec<_>>()
+            .join(" "),
+        Some(Value::Null | Value::Object(_)) | None => String::new(),
+    }
+}
+
+/// The number at `pointer`, shown by `show`, or [`NONE`].
+pub(super) fn number(item: &Value, pointer: &str, show: fn(f64) -> String) -> String {
+    item.pointer(pointer)
+        .and_then(Value::as_f64)
+        .map_or_else(|| NONE.to_owned(), show)
+}
+
+/// Seconds as `1.25 ms` or `1.25 s`.
+pub(super) fn short_seconds(seconds: f64) -> String {
+    if seconds < 1.0 {
+        format!("{:.2} ms", seconds * 1_000.0)
+    } else {
+        format!("{seconds:.2} s")
+    }
+}
+
+/// A ratio as percent.
+pub(super) fn percent(ratio: f64) -> String {
+    let percent = ratio * 100.0;
+    if percent == percent.round() || percent >= 10.0 {
+        format!("{percent:.0} %")
+    } else {
+        format!("{percent:.1} %")
+    }
+}
+
+/// Bits per second with a decimal prefix.
+pub(super) fn bits(bps: f64) -> String {
+    let (value, unit) = match bps {
+        b if b >= 1e9 => (b / 1e9, "Gbit/s"),
+        b if b >= 1e6 => (b / 1e6, "Mbit/s"),
+        b if b >= 1e3 => (b / 1e3, "kbit/s"),
+        b => (b, "bit/s"),
+    };
+    if value >= 100.0 || unit == "bit/s" {
+        format!("{value:.0} {unit}")
+    } else {
+        format!("{value:.1} {unit}")
+    }
+}
+
+/// A plain number without a tail of zeros.
+pub(super) fn plain(value: f64) -> String {
+    if value == value.trunc() && value.abs() < 1e15 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.4}")
+    }
+}
+
+/// A span as its two largest units.
+pub(super) fn span(seconds: f64) -> String {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to what fits; a span of 500 years needs no seconds"
+    )]
+    let whole = seconds.clamp(0.0, 1.6e10) as u64;
+    let (days, hours, minutes) = (whole / 86_400, whole / 3_600 % 24, whole / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{whole}s"),
+        (0, 0, m) => format!("{m}m {}s", whole % 60),
+        (0, h, m) => format!("{h}h {m}m"),
+        (d, h, _) => format!("{d}d {h}h"),
+    }
+}
+
+/// How long ago the RFC 3339 time at `pointer` was.
+pub(super) fn ago(item: &Value, pointer: &str) -> String {
+    let then = item
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    match then {
+        Some(then) => span(jiff::Timestamp::now().duration_since(then).as_secs_f64()),
+        None => NONE.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_was_not_measured_is_a_dash() {
+        let item = json!({"rtt_seconds": null, "loss_ratio": 0.0});
+        assert_eq!(number(&item, "/rtt_seconds", short_seconds), "—");
+        assert_eq!(number(&item, "/nothing", short_seconds), "—");
+        assert_eq!(number(&item, "/loss_ratio", percent), "0 %");
+    }
+
+    #[test]
+    fn figures_are_as_long_as_they_help() {
+        assert_eq!(short_seconds(0.001_25), "1.25 ms");
+        assert_eq!(bits(999.0), "999 bit/s");
+        assert_eq!(bits(12_345_678.0), "12.3 Mbit/s");
+        assert_eq!(percent(0.025), "2.5 %");
+        assert_eq!(span(59.0), "59s");
+        assert_eq!(span(3_720.0), "1h 2m");
+        assert_eq!(span(200_000.0), "2d 7h");
+        assert_eq!(plain(0.97), "0.9700");
+        assert_eq!(plain(42.0), "42");
+    }
+}
