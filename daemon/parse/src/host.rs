@@ -123,13 +123,12 @@ impl<'a> Host<'a> {
     }
 }
 
-/// The largest of the areas that call themselves RAM: some systems list pools
-/// inside it under the same type.
+/// The first of the areas that call themselves RAM. Some systems list pools
+/// and RAM disks after it under the same type.
 fn physical_memory(rows: &[StorageRow<'_>]) -> Area {
-    let memories = rows.iter().filter(|row| row.is_ram).map(StorageRow::area);
+    let mut memories = rows.iter().filter(|row| row.is_ram).map(StorageRow::area);
     memories
-        .filter(|area| area.size > 0.0)
-        .max_by(|a, b| a.size.total_cmp(&b.size))
+        .find(|area| area.size > 0.0)
         .unwrap_or(Area::UNKNOWN)
 }
 

@@ -28,6 +28,13 @@ pub const MAX_INTERFACES: usize = 10_000;
 /// What ifSpeed says where the speed is more than it can say.
 const SPEED_BEYOND: f64 = 4_294_967_295.0;
 
+/// An ifHighSpeed beyond this (100 Tbit/s) is not in millions: many agents
+/// send it in bit/s.
+const FASTEST_MEGABITS: f64 = 1e8;
+
+/// From here on a 32-bit speed is all ones, or nearly: no speed at all.
+const NEARLY_ALL_ONES: f64 = 4_294_000_000.0;
+
 /// A value of each metric in [`INTERFACE_METRICS`].
 type Slots = [f64; INTERFACE_METRICS.len()];
 
@@ -301,16 +308,22 @@ fn as_code(value: f64) -> Option<u32> {
     as_whole(value).and_then(|code| u32::try_from(code).ok())
 }
 
-/// In bit/s: ifHighSpeed, which counts in millions, unless it is 0 (less than
-/// half a million) or missing; else ifSpeed, unless it says that the speed is
-/// more than it can say.
+/// In bit/s: ifHighSpeed, which counts in millions, unless it is missing, 0
+/// (less than half a million) or impossible; else ifSpeed, unless it says that
+/// the speed is more than it can say.
 fn speed_bps(high_speed: f64, speed: f64) -> f64 {
-    if high_speed > 0.0 && high_speed < SPEED_BEYOND {
-        high_speed * 1e6
-    } else if speed < SPEED_BEYOND {
+    let speed = if speed < SPEED_BEYOND {
         speed
     } else {
         f64::NAN
+    };
+    let counts_bits = high_speed >= 1e6 && high_speed <= speed;
+    if high_speed > FASTEST_MEGABITS && speed.is_nan() && high_speed < NEARLY_ALL_ONES {
+        high_speed
+    } else if high_speed > 0.0 && high_speed <= FASTEST_MEGABITS && !counts_bits {
+        high_speed * 1e6
+    } else {
+        speed
     }
 }
 
