@@ -135,12 +135,14 @@ pub(crate) fn joined(lines: &[&str]) -> String {
 }
 
 /// A section as a struct, read from its table.
-pub(crate) trait Section: Default {
+pub(crate) trait Section: Sized {
     const NAME: &'static str;
     /// What it is for.
     fn help() -> String;
     fn keys() -> Vec<KeyDoc>;
     fn read(table: &mut TableReader<'_, '_>) -> Self;
+    /// Stands for one that cannot be read.
+    fn stand_in() -> Self;
     /// The keys that differ from `new` and are taken only at a restart.
     fn needs_restart(&self, new: &Self) -> Vec<&'static str>;
 }
@@ -169,7 +171,7 @@ macro_rules! sections {
         }
     )+) => { $(
         $(#[doc = $about])+
-        #[derive(Clone, Debug, Default, PartialEq)]
+        #[derive(Clone, Debug, PartialEq)]
         pub struct $name {
             $( $(#[doc = $help])+ pub $key: $type, )+
         }
@@ -197,6 +199,12 @@ macro_rules! sections {
                         table,
                         &$crate::key::reads::<$type, _>($kind),
                     ), )+
+                }
+            }
+
+            fn stand_in() -> Self {
+                Self {
+                    $( $key: Default::default(), )+
                 }
             }
 

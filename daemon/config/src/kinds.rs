@@ -225,7 +225,7 @@ pub(crate) fn word<T: Clone + 'static>(choices: Vec<(&'static str, T)>) -> One<T
             .map(|(_, choice)| choice.clone())
             .ok_or_else(|| {
                 let hint = did_you_mean(text, &known);
-                Mistake::new(format!("{} is none of its words", quoted(text)), hint)
+                Mistake::new(format!("{} is not known here", quoted(text)), hint)
             })
     })
 }
@@ -432,8 +432,7 @@ fn no_mail_address(text: &str) -> Mistake {
 /// The text in `value`.
 fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Mistake> {
     value.as_str().ok_or_else(|| {
-        let shown = shown(value);
-        let message = format!("{shown} is one {}, not text", value.type_str());
+        let message = format!("{} is {}, not text", shown(value), type_in_words(value));
         Mistake::new(message, "text stands in quotes")
     })
 }
@@ -509,9 +508,21 @@ pub(crate) fn shortened(text: &str) -> String {
 pub(crate) fn shown(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => quoted(text),
-        DeValue::Table(_) => "a section".to_owned(),
-        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "{…}".to_owned(),
+        DeValue::Array(_) => "[…]".to_owned(),
         other => shortened(&toml_value(other)),
+    }
+}
+
+/// What `value` is, for people.
+pub(crate) fn type_in_words(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a section",
     }
 }
 
@@ -601,7 +612,7 @@ mod tests {
             "30 has no unit (write \"30s\" or \"30ms\", in quotes)",
         );
         says(&kind, "\"0s\"", "not within 1s to 1m (less is a flood)");
-        says(&kind, "true", "true is one boolean, not text");
+        says(&kind, "true", "true is a boolean, not text");
     }
 
     #[test]

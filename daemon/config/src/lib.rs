@@ -1,7 +1,7 @@
 //! Settings and rules files: read whole, or refused with everything that is
 //! wrong with them.
 //!
-//! [`read`] gives complete [`Settings`] or [`Problems`], never half of them;
+//! [`read()`] gives complete [`Settings`] or [`Problems`], never half of them;
 //! [`read_rules`] does the same for a directory of rules. A problem says where
 //! it stands (`file:line:column`), at which key, what is wrong and what to do,
 //! and all problems come at once. Nothing here looks at the environment, the

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use model::Timestamp;
+
 use crate::key::Section;
 use crate::kinds::toml_text;
 use crate::problem::{Problems, nearest};
@@ -65,7 +67,8 @@ pub struct Loaded {
 ///
 /// # Errors
 ///
-/// Every problem of the file, in the order of its lines.
+/// Every problem of the file, in the order of its lines; past a thousand they
+/// are only counted.
 pub fn read(path: &Path, credentials_directory: Option<&Path>) -> Result<Loaded, Problems> {
     match Source::open(path) {
         Ok(source) => read_source(&source, credentials_directory),
@@ -73,21 +76,18 @@ pub fn read(path: &Path, credentials_directory: Option<&Path>) -> Result<Loaded,
     }
 }
 
-pub(crate) fn read_source(
-    source: &Source,
-    credentials_directory: Option<&Path>,
-) -> Result<Loaded, Problems> {
+fn read_source(source: &Source, credentials_directory: Option<&Path>) -> Result<Loaded, Problems> {
     let mut findings = Findings::default();
-    let mut settings = Settings::default();
-    if let Some(table) = source.parse(&mut findings) {
+    let settings = source.parse(&mut findings).map(|table| {
         let root = TableReader::new(Some(&table), 0, String::new(), &mut findings);
-        settings = read_sections(root);
+        let mut settings = read_sections(root);
         complete(&mut settings, credentials_directory, &mut findings);
         check_sense(&settings, &mut findings);
-    }
-    if findings.count() > 0 {
+        settings
+    });
+    let Some(settings) = settings.filter(|_| findings.count() == 0) else {
         return Err(Problems(capped(findings.into_problems(source))));
-    }
+    };
     let effective = findings
         .settings
         .into_iter()
@@ -97,6 +97,16 @@ pub(crate) fn read_source(
         settings,
         effective,
     })
+}
+
+impl Default for Settings {
+    /// What an empty file gives.
+    fn default() -> Settings {
+        let source = Source::from_bytes(Path::new("defaults"), Vec::new(), Timestamp(0));
+        let source = source.expect("no bytes are UTF-8");
+        let loaded = read_source(&source, None);
+        loaded.expect("a test reads an empty file").settings
+    }
 }
 
 fn effective(found: Found, source: &Source) -> Option<Effective> {
@@ -134,7 +144,7 @@ fn read_sections(mut root: TableReader<'_, '_>) -> Settings {
 fn section<S: Section>(root: &mut TableReader<'_, '_>) -> S {
     match root.below(S::NAME, &header::<S>()) {
         Below::Table(table) => read_section(table),
-        Below::Broken => S::default(),
+        Below::Broken => S::stand_in(),
         Below::Absent => {
             let prefix = format!("{}.", S::NAME);
             read_section(TableReader::new(None, 0, prefix, &mut *root.findings))

@@ -40,7 +40,7 @@ use toml::de::DeValue;
 use crate::kinds::{Kind, Wrong, count, flag, line, list, name, number, shown, span, word};
 use crate::problem::{Mistake, Place, Problem, Problems, did_you_mean};
 use crate::source::Source;
-use crate::table::{Below, Findings, TableReader, capped};
+use crate::table::{Below, COUNTED_PROBLEMS, Findings, TableReader, capped};
 
 /// More files than this are no longer written by hand: it is the wrong
 /// directory.
@@ -72,7 +72,9 @@ const WEEK: Duration = Duration::from_secs(7 * 86_400);
 ///
 /// # Errors
 ///
-/// Every problem of all files, in the order of the files and the lines in them.
+/// Every problem of all files, in the order of the files and the lines in them;
+/// past a thousand they are only counted, past some thousands no longer looked
+/// for.
 pub fn read_rules(directory: &Path) -> Result<Vec<Rule>, Problems> {
     let files = match rules_files(directory) {
         Ok(files) => files,
@@ -80,7 +82,9 @@ pub fn read_rules(directory: &Path) -> Result<Vec<Rule>, Problems> {
     };
     let mut collected = Collected::default();
     for file in &files {
-        collected.take_file(file);
+        if collected.problems.len() < COUNTED_PROBLEMS {
+            collected.take_file(file);
+        }
     }
     if collected.problems.is_empty() {
         Ok(collected.rules)
@@ -482,6 +486,7 @@ fn read_labels(table: &mut TableReader<'_, '_>) -> BTreeMap<String, String> {
             let key = key.trim_end_matches('.');
             let message = format!("{} is no name of a label", crate::kinds::quoted(name));
             labels.findings.note(at, key, Mistake::new(message, hint));
+            continue;
         }
         if let Some(text) = labels.read(name, value, &line("text", LABEL_BYTES)) {
             read.insert(name.to_owned(), text);

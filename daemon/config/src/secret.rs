@@ -42,7 +42,9 @@ pub enum SecretError {
         path: PathBuf,
     },
     /// Others than its owner may read it.
-    #[error("{path} has mode {mode:o}: others may use it; chmod 600 it and change the password")]
+    #[error(
+        "{path} has mode {mode:o}: others may use it; chown it to the daemon's user, chmod 600, and change the secret"
+    )]
     Exposed {
         /// Which file.
         path: PathBuf,

@@ -318,7 +318,7 @@ sections! {
             unset "/etc/sotp/smtp-password",
             "$CREDENTIALS_DIRECTORY/smtp-password, if there is a user"
         ), path().or_none();
-        /// The sender, as "address" or "Name <address>".
+        /// The sender: an address, or a name and the address in angle brackets.
         from: String = (required "SOTP <sotp@example.net>"), sender();
         /// Who gets the mails, each by itself.
         to: Vec<String> = (required ["noc@example.net"]), list(
@@ -364,7 +364,7 @@ fn login() -> One<String> {
 }
 
 /// Every setting, complete and checked.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Where everything is kept.
     pub store: StoreSettings,
@@ -391,7 +391,10 @@ impl Settings {
     /// else differs can be taken while running.
     #[must_use]
     pub fn needs_restart(&self, new: &Settings) -> Vec<&'static str> {
-        let mail = |settings: &Settings| settings.mail.clone().unwrap_or_default();
+        let mail = |settings: &Settings| match &settings.mail {
+            Some(mail) => mail.clone(),
+            None => MailSettings::stand_in(),
+        };
         [
             self.store.needs_restart(&new.store),
             self.api.needs_restart(&new.api),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use model::Timestamp;
 use toml::de::DeTable;
 
+use crate::kinds::quoted;
 use crate::problem::{Place, Problem};
 use crate::table::Findings;
 
@@ -132,7 +133,8 @@ impl Source {
 
     fn line_of(&self, offset: usize) -> &str {
         let line = self.place(offset).line;
-        self.text.lines().nth(line - 1).unwrap_or_default()
+        let end = self.line_starts.get(line).copied();
+        &self.text[self.line_starts[line - 1]..end.unwrap_or(self.text.len())]
     }
 }
 
@@ -199,11 +201,11 @@ fn explain(message: &str, culprit: &str, line: &str) -> (String, String) {
     }
     if begins("duplicate key") {
         return (
-            format!("{culprit:?} stands here a second time"),
+            format!("{} stands here a second time", quoted(culprit)),
             "keep one of them; a section, too, is opened once".to_owned(),
         );
     }
-    if begins("unclosed table") {
+    if begins("unclosed table") || begins("unclosed array table") {
         return ours(
             "the closing bracket is missing",
             "a section opens as [icmp], a rule as [[rule]]",
@@ -243,9 +245,9 @@ fn explain_bare_word(word: &str) -> (String, String) {
         }
         "yes" | "on" | "true" => "write true, in small letters".to_owned(),
         "no" | "off" | "false" => "write false, in small letters".to_owned(),
-        _ => format!("write {word:?}"),
+        _ => format!("write {}", quoted(word)),
     };
-    (format!("{word:?} stands without quotes"), hint)
+    (format!("{} stands without quotes", quoted(word)), hint)
 }
 
 #[cfg(test)]

@@ -8,12 +8,16 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::kinds::{Kind, Wrong, shown};
+use crate::kinds::{Kind, Wrong, shown, type_in_words};
 use crate::problem::{Mistake, Problem, did_you_mean};
 use crate::source::Source;
 
 /// More than this nobody reads in one go; the rest is counted.
 const PROBLEMS: usize = 1_000;
+
+/// More than this are not even counted: a file of 1 MiB can have hundreds of
+/// thousands, and each takes time and memory.
+pub(crate) const COUNTED_PROBLEMS: usize = 5_000;
 
 /// Something wrong at a byte of the file.
 #[derive(Clone, Debug)]
@@ -41,14 +45,17 @@ pub(crate) struct Found {
 /// What was found in one file.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
+    /// At most [`COUNTED_PROBLEMS`].
     complaints: Vec<Complaint>,
+    /// All that there were.
+    noted: usize,
     /// Settings in the order in which they were asked for.
     pub(crate) settings: Vec<Found>,
 }
 
 impl Findings {
     pub(crate) fn note(&mut self, at: usize, key: impl Into<String>, mistake: Mistake) {
-        self.complaints.push(Complaint {
+        self.push(Complaint {
             at,
             key: Some(key.into()),
             mistake,
@@ -56,8 +63,15 @@ impl Findings {
         });
     }
 
+    fn push(&mut self, complaint: Complaint) {
+        if self.complaints.len() < COUNTED_PROBLEMS {
+            self.complaints.push(complaint);
+        }
+        self.noted += 1;
+    }
+
     pub(crate) fn note_syntax(&mut self, at: usize, message: String, hint: String) {
-        self.complaints.push(Complaint {
+        self.push(Complaint {
             at,
             key: None,
             mistake: Mistake { message, hint },
@@ -65,9 +79,9 @@ impl Findings {
         });
     }
 
-    /// How many complaints there are so far.
+    /// How many complaints there were so far.
     pub(crate) fn count(&self) -> usize {
-        self.complaints.len()
+        self.noted
     }
 
     pub(crate) fn setting(&self, key: &str) -> Option<&Found> {
@@ -123,7 +137,7 @@ pub(crate) fn capped(mut problems: Vec<Problem>) -> Vec<Problem> {
     if let Some(last) = problems.get(PROBLEMS).filter(|_| more > 1).cloned() {
         problems.truncate(PROBLEMS);
         problems.push(Problem {
-            message: format!("and {more} more problems from here on"),
+            message: format!("and at least {more} more problems from here on"),
             key: None,
             hint: "put these right first".to_owned(),
             ..last
@@ -262,9 +276,11 @@ impl<'t, 'f> TableReader<'t, 'f> {
             return Below::Absent;
         };
         let Some(table) = value.get_ref().as_table() else {
-            let is = value.get_ref().type_str();
             let hint = format!("open it as {header} on a line of its own, its keys below");
-            let mistake = Mistake::new(format!("is a section, not one {is}"), hint);
+            let mistake = Mistake::new(
+                format!("is a section, not {}", type_in_words(value.get_ref())),
+                hint,
+            );
             self.complain(name, mistake);
             return Below::Broken;
         };
@@ -286,11 +302,14 @@ impl<'t, 'f> TableReader<'t, 'f> {
             if self.asked.contains(&name) {
                 continue;
             }
+            if self.findings.count() >= COUNTED_PROBLEMS {
+                return;
+            }
             let hint = elsewhere(name).unwrap_or_else(|| did_you_mean(name, &self.asked));
             let thing = if value.get_ref().is_table() {
-                "is no section that is known"
+                "unknown section"
             } else {
-                "is no key that is known"
+                "unknown key"
             };
             let path = self.key(&shown_key(name));
             let mistake = Mistake::new(thing, hint);
