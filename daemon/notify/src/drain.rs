@@ -26,8 +26,9 @@ const LOOK_MAX: usize = 65_536;
 /// The wait before an outbox that cannot be written is tried again: as long as
 /// the store needs to see that a disk has room again.
 const KEEP_AGAIN: Duration = Duration::from_secs(5);
-/// The wait for the outbox after the stop, where the mailer's own is not known.
-const GRACE: Duration = Duration::from_secs(30);
+/// The wait for the outbox after the stop: a commit takes milliseconds, and a
+/// disk that is full is not well again before the daemon is gone.
+const KEEP_GRACE: Duration = Duration::from_secs(5);
 
 struct Drain<O, C, F> {
     outbox: O,
@@ -156,7 +157,7 @@ impl<O: Outbox, C: Carrier, F: Fn() -> Timestamp + Send> Drain<O, C, F> {
             .note(&settled, &answer, Instant::now(), &mailer.retry);
         self.health.tried(&settled, &answer, now);
         log(&settled, &answer);
-        self.keep(settled, mailer.timeout).await
+        self.keep(settled).await
     }
 
     async fn answer(&mut self, mailer: &Mailer, delivery: &Delivery) -> Option<Answer> {
@@ -179,7 +180,7 @@ impl<O: Outbox, C: Carrier, F: Fn() -> Timestamp + Send> Drain<O, C, F> {
     /// Keeps `settled`, however long the disk needs: nothing else is sent
     /// meanwhile, or a crash would send all of that again. `false` if it is
     /// time to end.
-    async fn keep(&self, settled: Delivery, grace: Duration) -> bool {
+    async fn keep(&self, settled: Delivery) -> bool {
         let keeping = async {
             let mut told = false;
             loop {
@@ -200,7 +201,7 @@ impl<O: Outbox, C: Carrier, F: Fn() -> Timestamp + Send> Drain<O, C, F> {
                 }
             }
         };
-        let kept = in_time(&self.stop, grace.min(GRACE), keeping).await;
+        let kept = in_time(&self.stop, KEEP_GRACE, keeping).await;
         self.health.outbox(None);
         kept.unwrap_or(false)
     }
@@ -253,3 +254,6 @@ fn log(settled: &Delivery, answer: &Answer) {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -29,9 +29,15 @@
 //! It leaves to others: who is told of what (`rules` and the wiring write the
 //! outbox), and what time it is.
 
+#[cfg(test)]
+mod desk;
 mod drain;
+#[cfg(test)]
+mod golden;
 mod lanes;
 mod letter;
+#[cfg(test)]
+mod live;
 mod outbox;
 mod safe;
 mod settings;

@@ -91,10 +91,11 @@ pub(crate) struct Line {
 impl Carrier for Line {
     async fn carry(&mut self, mailer: &Mailer, letter: &Letter) -> Answer {
         let kept_open = self.connection.is_some();
-        let mut tried = self.attempt(mailer, letter).await;
+        // boxed: a TLS handshake in the making is some 20 KiB
+        let mut tried = Box::pin(self.attempt(mailer, letter)).await;
         if kept_open && tried.as_ref().is_err_and(was_hung_up) {
             // servers end a line after some mails or minutes; that is no fault
-            tried = self.attempt(mailer, letter).await;
+            tried = Box::pin(self.attempt(mailer, letter)).await;
         }
         match tried {
             Ok(()) => Answer::Taken,

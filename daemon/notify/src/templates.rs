@@ -242,7 +242,7 @@ fn sample(event: NotificationEvent, full: bool) -> Value {
         fired: full.then_some(Timestamp(0)),
         resolved: (event == NotificationEvent::Resolved).then_some(Timestamp(0)),
         value: full.then_some(0.5),
-        summary: "core1 is down".to_owned(),
+        summary: "no answer".to_owned(),
     };
     let delivery = Delivery {
         id: OutboxId(42),
@@ -305,7 +305,7 @@ mod tests {
         let templates = Templates::load(Some(Path::new("/nonexistent")));
         assert_eq!(templates.problems(), [""; 0]);
         let parts = templates.parts(firing());
-        assert_eq!(parts.subject, "[SOTP] WARNING core1 is down");
+        assert_eq!(parts.subject, "[SOTP] WARNING core1: no answer");
         assert_eq!(parts.problem, None);
     }
 
@@ -318,7 +318,7 @@ mod tests {
         let templates = Templates::load(Some(folder.path()));
         let parts = templates.parts(firing());
         assert_eq!(parts.subject, "WARNING: core1");
-        assert!(parts.text.contains("core1 is down"));
+        assert!(parts.text.contains("core1: no answer"));
     }
 
     #[test]
@@ -342,7 +342,9 @@ mod tests {
             };
             assert!(problem.contains(name) && problem.contains(why), "{problem}");
             let parts = templates.parts(firing());
-            assert!(parts.text.contains("core1 is down") && parts.html.contains("core1 is down"));
+            assert!(
+                parts.text.contains("core1: no answer") && parts.html.contains("core1: no answer")
+            );
         }
     }
 
@@ -356,7 +358,7 @@ mod tests {
 
         let alert = context! { id => 4711, ..firing().get_attr("alert").unwrap() };
         let parts = templates.parts(context! { alert => alert, ..firing() });
-        assert!(parts.text.contains("core1 is down"), "{}", parts.text);
+        assert!(parts.text.contains("core1: no answer"), "{}", parts.text);
         assert!(parts.problem.unwrap().contains("mail.txt"));
     }
 

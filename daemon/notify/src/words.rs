@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use minijinja::{Value, context};
 use model::{
-    Alert, Comparison, Condition, Delivery, MetricInfo, NotificationEvent, Rule, Severity,
+    Alert, Check, Comparison, Condition, Delivery, MetricInfo, NotificationEvent, Rule, Severity,
     Timestamp, metric_info,
 };
 
@@ -82,6 +82,8 @@ fn colour(delivery: &Delivery) -> &'static str {
 
 fn alert_words(delivery: &Delivery, alert: &Alert, rule: Option<&Rule>, zone: &TimeZone) -> Value {
     let device = safe::one_line(&alert.device_name, NAME_CHARS);
+    let summary = safe::one_line(&alert.summary, SUMMARY_CHARS);
+    let headline = headline(&device, &summary, rule);
     let labels: Vec<Value> = alert
         .labels
         .iter()
@@ -107,7 +109,8 @@ fn alert_words(delivery: &Delivery, alert: &Alert, rule: Option<&Rule>, zone: &T
         id => alert.id.0,
         severity => alert.severity.word(),
         rule => safe::one_line(&alert.rule.0, NAME_CHARS),
-        headline => headline(&device, &safe::one_line(&alert.summary, SUMMARY_CHARS)),
+        details => Some(&summary).filter(|summary| !headline.contains(summary.as_str())),
+        headline => headline,
         device => device,
         device_id => alert.device.0,
         place => safe::one_line(&delivery.place, FACT_CHARS),
@@ -129,15 +132,24 @@ fn alert_words(delivery: &Delivery, alert: &Alert, rule: Option<&Rule>, zone: &T
     }
 }
 
-/// `summary` with the device's name in front, unless it names it itself.
-fn headline(device: &str, summary: &str) -> String {
-    if summary.is_empty() {
-        return device.to_owned();
+/// What is wrong, as short as a list of mails shows it. It stays the same from
+/// the first mail of an alert to the last where it can.
+fn headline(device: &str, summary: &str, rule: Option<&Rule>) -> String {
+    match rule.map(|rule| &rule.condition) {
+        Some(Condition::Availability {
+            check: Check::Icmp, ..
+        }) => format!("{device} is down"),
+        Some(Condition::Availability {
+            check: Check::Snmp, ..
+        }) => format!("{device} does not answer SNMP"),
+        Some(Condition::Threshold { .. }) | None => {
+            if summary.is_empty() {
+                device.to_owned()
+            } else {
+                format!("{device}: {summary}")
+            }
+        }
     }
-    if summary.contains(device) {
-        return summary.to_owned();
-    }
-    format!("{device}: {summary}")
 }
 
 fn metric_of(rule: &Rule) -> Option<&'static MetricInfo> {
@@ -299,7 +311,11 @@ pub(crate) mod tests {
             fired: Some(minutes(1)),
             resolved: resolved.then(|| NIGHT.plus(Duration::from_secs(252))),
             value: None,
-            summary: "core1 is down".to_owned(),
+            summary: if resolved {
+                "answers ICMP again after 4m 12s".to_owned()
+            } else {
+                "no answer to 3 rounds of ICMP since 03:00:00Z: no reply within 1s".to_owned()
+            },
         };
         Delivery {
             id: OutboxId(42),
@@ -325,7 +341,7 @@ pub(crate) mod tests {
             enabled: true,
             selector: Selector::default(),
             condition: Condition::Availability {
-                check: model::Check::Icmp,
+                check: Check::Icmp,
                 after: model::DownAfter::Rounds(3),
             },
             note: Some(
@@ -418,9 +434,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_headline_names_the_device_once() {
-        assert_eq!(headline("core1", "core1 is down"), "core1 is down");
-        assert_eq!(headline("core1", "no answer"), "core1: no answer");
-        assert_eq!(headline("core1", ""), "core1");
+    fn the_headline_says_what_is_wrong_with_which_device() {
+        let by = |rule: Option<&Rule>| headline("core1", "no answer to 3 rounds", rule);
+        let mut rule = down_rule();
+        assert_eq!(by(Some(&rule)), "core1 is down");
+        rule.condition = Condition::Availability {
+            check: Check::Snmp,
+            after: model::DownAfter::Rounds(3),
+        };
+        assert_eq!(by(Some(&rule)), "core1 does not answer SNMP");
+        assert_eq!(by(None), "core1: no answer to 3 rounds");
+        assert_eq!(headline("core1", "", None), "core1");
     }
 }
