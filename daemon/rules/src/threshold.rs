@@ -1,0 +1,332 @@
+//! Judging values against limits.
+//!
+//! A reading has hundreds of columns and nearly all of them are well, so which
+//! columns a rule judges is found once per set of columns and shared by every
+//! device that answers with the same ones ([`Plans`]); judging a healthy
+//! reading is then arithmetic alone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use model::{
+    AlertState, Check, Columns, Comparison, Condition, GroupKey, Labels, MetricKind, Outcome,
+    Reading, Rule, SeriesKey, Timestamp,
+};
+
+use crate::availability::{is_ripe, longest_step};
+use crate::engine::Engine;
+use crate::fault::Fault;
+use crate::verdict::Draft;
+use crate::words;
+
+/// Answered polls in a row without the series, after which its fault is over:
+/// the interface, disk or processor is gone. One gap is normal (a restart).
+const MISSED_POLLS: u32 = 3;
+
+/// The same while a part of each poll fails: then the series may well be there.
+const MISSED_POLLS_WHILE_PARTIAL: u32 = 30;
+
+/// A device has no more open faults than this. A rule that fires for every
+/// interface of a 10,000-port chassis is a mistake in the rule.
+pub(crate) const MAX_FAULTS_PER_DEVICE: usize = 1_000;
+
+/// Sets of columns that are remembered beyond those in use.
+const PLANS_KEPT: usize = 4_096;
+
+/// The check that measures `metric`.
+pub(crate) fn check_of(metric: &str) -> Check {
+    if metric.starts_with("icmp_") {
+        Check::Icmp
+    } else {
+        Check::Snmp
+    }
+}
+
+/// Which columns each rule judges, for one set of columns.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    columns: Arc<Columns>,
+    by_rule: Box<[Box<[usize]>]>,
+}
+
+impl Plan {
+    fn new(columns: &Arc<Columns>, rules: &[Rule]) -> Plan {
+        let judged_by = |rule: &Rule| -> Box<[usize]> {
+            let series = columns.series().iter().enumerate();
+            series
+                .filter(|(_, key)| judges(rule, key))
+                .map(|(place, _)| place)
+                .collect()
+        };
+        Plan {
+            columns: Arc::clone(columns),
+            by_rule: rules.iter().map(judged_by).collect(),
+        }
+    }
+
+    fn is_for(&self, columns: &Arc<Columns>) -> bool {
+        Arc::ptr_eq(&self.columns, columns) || self.columns == *columns
+    }
+
+    /// The columns that the rule at `place` judges.
+    fn columns_of(&self, place: usize) -> &[usize] {
+        self.by_rule.get(place).map_or(&[], AsRef::as_ref)
+    }
+}
+
+fn judges(rule: &Rule, key: &SeriesKey) -> bool {
+    match &rule.condition {
+        Condition::Availability { .. } => false,
+        Condition::Threshold { metric, labels, .. } => {
+            *metric == *key.metric
+                && labels
+                    .iter()
+                    .all(|(name, value)| key.labels.get(name) == Some(value))
+        }
+    }
+}
+
+/// The plans in use, by their columns' fingerprint.
+#[derive(Debug, Default)]
+pub(crate) struct Plans {
+    by_fingerprint: HashMap<u64, Weak<Plan>>,
+}
+
+impl Plans {
+    /// Forgets all: the rules changed.
+    pub(crate) fn clear(&mut self) {
+        self.by_fingerprint.clear();
+    }
+
+    /// The plan for `columns`. `kept` is the one that the device used last.
+    fn find(
+        &mut self,
+        columns: &Arc<Columns>,
+        rules: &[Rule],
+        kept: &mut Option<Arc<Plan>>,
+    ) -> Arc<Plan> {
+        if let Some(plan) = kept.as_ref().filter(|plan| plan.is_for(columns)) {
+            return Arc::clone(plan);
+        }
+        let plan = self.shared(columns, rules);
+        *kept = Some(Arc::clone(&plan));
+        plan
+    }
+
+    fn shared(&mut self, columns: &Arc<Columns>, rules: &[Rule]) -> Arc<Plan> {
+        let known = self.by_fingerprint.get(&columns.fingerprint());
+        if let Some(plan) = known.and_then(Weak::upgrade) {
+            if plan.is_for(columns) {
+                return plan;
+            }
+            // another set with the same fingerprint: it goes without sharing
+            return Arc::new(Plan::new(columns, rules));
+        }
+        if self.by_fingerprint.len() >= PLANS_KEPT {
+            self.by_fingerprint
+                .retain(|_, plan| plan.strong_count() > 0);
+        }
+        let plan = Arc::new(Plan::new(columns, rules));
+        self.by_fingerprint
+            .insert(columns.fingerprint(), Arc::downgrade(&plan));
+        plan
+    }
+}
+
+/// What a threshold rule says, taken apart once per reading.
+struct Limit<'a> {
+    metric: &'a str,
+    comparison: Comparison,
+    limit: f64,
+    clear: f64,
+}
+
+impl Limit<'_> {
+    fn of(rule: &Rule) -> Option<Limit<'_>> {
+        match &rule.condition {
+            Condition::Availability { .. } => None,
+            Condition::Threshold {
+                metric,
+                comparison,
+                limit,
+                clear,
+                ..
+            } => Some(Limit {
+                metric,
+                comparison: *comparison,
+                limit: *limit,
+                clear: clear.unwrap_or(*limit),
+            }),
+        }
+    }
+
+    /// Whether `value` is a fault, given the one that is open already.
+    fn is_bad(&self, value: f64, open: Option<&Fault>) -> bool {
+        let fires = open.is_some_and(|fault| fault.alert.state == AlertState::Firing);
+        let limit = if fires { self.clear } else { self.limit };
+        self.comparison.holds(value, limit)
+    }
+
+    fn words(&self, value: f64, kind: MetricKind, labels: &Labels) -> String {
+        let series = words::series(self.metric, labels);
+        format!("{series} is {}", words::value(self.metric, kind, value))
+    }
+
+    /// `cpu_usage_ratio is 97 %, above 90 % for 5m`
+    fn summary(&self, value: f64, kind: MetricKind, fault: &Fault) -> String {
+        let is = self.words(value, kind, &fault.alert.labels);
+        let limit = words::value(self.metric, kind, self.limit);
+        if !self.comparison.holds(value, self.limit) {
+            let clear = words::value(self.metric, kind, self.clear);
+            return format!("{is}, not yet back to {clear} after it passed {limit}");
+        }
+        let compared = words::comparison(self.comparison, &limit);
+        let held = fault.alert.judged.since(fault.alert.since);
+        if held < Duration::from_secs(1) {
+            return format!("{is}, {compared}");
+        }
+        format!("{is}, {compared} for {}", words::span(held))
+    }
+
+    /// `cpu_usage_ratio is 42 %, no longer above 90 %`
+    fn summary_of_end(&self, value: f64, kind: MetricKind, fault: &Fault) -> String {
+        let is = self.words(value, kind, &fault.alert.labels);
+        let limit = words::value(self.metric, kind, self.clear);
+        let compared = words::comparison(self.comparison, &limit);
+        format!("{is}, no longer {compared}")
+    }
+}
+
+impl Engine {
+    /// Takes in what the poll measured.
+    pub(crate) fn judge_values(
+        &mut self,
+        group: GroupKey,
+        outcome: &Outcome,
+        reading: &Reading,
+        draft: &mut Draft,
+    ) {
+        let Some(watched) = self.devices.get_mut(&group.device) else {
+            return;
+        };
+        let at = reading.row.at.min(draft.now);
+        let own = watched.group_mut(group.check);
+        if !own.takes_row(at, draft.now) {
+            return;
+        }
+        let every = own.every;
+        let plan = self
+            .plans
+            .find(&reading.row.columns, &self.rules, &mut own.plan);
+        let is_of_outcome = reading.row.at == outcome.at;
+        let by_silence = is_of_outcome && outcome.device_answered() == Some(false);
+        let device = Arc::clone(&watched.device);
+        for &place in &watched.thresholds {
+            let rule = &self.rules[place];
+            let Some(limit) = Limit::of(rule) else {
+                continue;
+            };
+            let mut open = self.faults.of_rule_mut(device.id, &rule.name);
+            let mut begun = Vec::new();
+            let mut over = Vec::new();
+            for &column in plan.columns_of(place) {
+                let Some(value) = reading.value(column) else {
+                    continue;
+                };
+                let key = &reading.row.columns.series()[column];
+                let fault = open
+                    .as_deref_mut()
+                    .and_then(|faults| faults.get_mut(&*key.labels));
+                let is_bad = limit.is_bad(value, fault.as_deref());
+                match fault {
+                    None if is_bad => begun.push((key, value)),
+                    Some(fault) if fault.is_news(at, draft.now) => {
+                        if is_bad {
+                            let sample = (at, value, key.kind);
+                            goes_on(fault, rule, &limit, sample, every, draft);
+                            fault.by_silence = by_silence;
+                        } else {
+                            let summary = limit.summary_of_end(value, key.kind, fault);
+                            over.push((Arc::clone(&key.labels), summary));
+                        }
+                    }
+                    None | Some(_) => {}
+                }
+            }
+            if let Some(open) =
+                open.filter(|_| !by_silence && check_of(limit.metric) == group.check)
+            {
+                let partial = is_of_outcome && !outcome.partial.is_empty();
+                over.extend(no_longer_measured(open.values_mut(), &limit, at, partial));
+            }
+            for (labels, summary) in over {
+                if let Some(fault) = self.faults.remove(device.id, &rule.name, &labels) {
+                    draft.end(fault, summary);
+                }
+            }
+            for (key, value) in begun {
+                if self.faults.count(device.id) >= MAX_FAULTS_PER_DEVICE {
+                    self.not_opened += 1;
+                    continue;
+                }
+                let id = self.ids.next();
+                let mut fault = Fault::begin(id, rule, &device, &key.labels, at);
+                goes_on(
+                    &mut fault,
+                    rule,
+                    &limit,
+                    (at, value, key.kind),
+                    every,
+                    draft,
+                );
+                fault.by_silence = by_silence;
+                self.faults.insert(fault);
+            }
+        }
+    }
+}
+
+/// The value is beyond the limit once more, or for the first time.
+fn goes_on(
+    fault: &mut Fault,
+    rule: &Rule,
+    limit: &Limit<'_>,
+    (at, value, kind): (Timestamp, f64, MetricKind),
+    every: Duration,
+    draft: &mut Draft,
+) {
+    let was_ripe = is_ripe(fault, rule);
+    fault.count(at, longest_step(every, 0));
+    fault.alert.value = Some(value);
+    fault.alert.summary = words::clipped(limit.summary(value, kind, fault));
+    if fault.is_pending() && !was_ripe {
+        draft.keep(fault);
+    } else {
+        draft.refresh(fault);
+    }
+}
+
+/// Which faults of a rule have been missing from answered polls for too long.
+fn no_longer_measured<'a>(
+    open: impl Iterator<Item = &'a mut Fault>,
+    limit: &Limit<'_>,
+    at: Timestamp,
+    partial: bool,
+) -> Vec<(Arc<Labels>, String)> {
+    let most = if partial {
+        MISSED_POLLS_WHILE_PARTIAL
+    } else {
+        MISSED_POLLS
+    };
+    let mut over = Vec::new();
+    for fault in open.filter(|fault| fault.alert.judged != at) {
+        fault.missed += 1;
+        if fault.missed >= most {
+            let series = words::series(limit.metric, &fault.alert.labels);
+            let summary = format!("{series} is no longer measured");
+            over.push((Arc::clone(&fault.alert.labels), summary));
+        }
+    }
+    over
+}
