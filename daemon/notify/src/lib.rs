@@ -36,6 +36,7 @@ mod drain;
 mod golden;
 mod lanes;
 mod letter;
+mod lines;
 #[cfg(test)]
 mod live;
 mod outbox;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use model::NotificationEvent::{Firing, Resolved, Test};
 use model::Timestamp;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdout};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -368,14 +368,58 @@ async fn a_certificate_for_another_name_is_refused() {
     let port = server.port;
     tokio::spawn(async move {
         while let Ok((mut from, _)) = forward.accept().await {
-            let mut to = tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .unwrap();
+            let mut to = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
         }
     });
     let office = Office::open(&desk, settings);
     office.failed_for("not valid for name").await;
+    assert_eq!(desk.states(), ["queued"]);
+}
+
+/// Between us and the server at `port`: writes a line of its own behind the
+/// server's "go ahead" with TLS. Returns its port.
+async fn somebody_on_the_way(port: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own_port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::spawn(async move {
+                let _ = tokio::io::copy(&mut from_client, &mut to_server).await;
+            });
+            let mut chunk = vec![0; 65_536];
+            while let Ok(length @ 1..) = from_server.read(&mut chunk).await {
+                let mut said = chunk[..length].to_vec();
+                if said.ends_with(b"start TLS\r\n") {
+                    said.extend_from_slice(b"250 injected\r\n");
+                }
+                let _ = to_client.write_all(&said).await;
+            }
+        }
+    });
+    own_port
+}
+
+#[tokio::test]
+async fn an_answer_that_somebody_wrote_before_tls_is_not_taken_for_one_inside_it() {
+    if !is_there() {
+        return;
+    }
+    let certificates = Certificates::new();
+    let (cert, key) = (certificates.text("cert.pem"), certificates.text("key.pem"));
+    let options = ["--tls", "starttls", "--cert", &cert, "--key", &key];
+    let server = MailServer::start(&options).await;
+    let desk = Desk::with_alerts_to(&["refused@example.net"]);
+    let settings = MailSettings {
+        tls: Tls::StartTls,
+        ca_file: Some(certificates.path("ca.pem")),
+        ..to_port(somebody_on_the_way(server.port).await)
+    };
+    let office = Office::open(&desk, settings);
+    office.failed_for("at STARTTLS").await;
     assert_eq!(desk.states(), ["queued"]);
 }
 

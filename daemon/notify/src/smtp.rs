@@ -8,6 +8,7 @@
 use std::error::Error as _;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::time::Duration;
 
 use lettre::transport::smtp::Error;
@@ -16,9 +17,11 @@ use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 use lettre::transport::smtp::response::Severity;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::letter::Letter;
+use crate::lines::LineByLine;
 use crate::settings::{Mailer, Way};
 use crate::settle::{Answer, Trouble, Whose};
 
@@ -144,15 +147,20 @@ impl Line {
 /// Connects, protects the line and logs in.
 async fn connect(mailer: &Mailer) -> Result<AsyncSmtpConnection, Failed> {
     let hello = ClientId::Domain(mailer.host.clone());
-    let wrapped = match &mailer.way {
-        Way::Wrapped(tls) => Some(tls.clone()),
-        Way::StartTls(_) | Way::Clear => None,
+    let mut connection = match &mailer.way {
+        Way::Wrapped(tls) => {
+            let (server, each) = (address(mailer), mailer.timeout / ADDRESSES);
+            let tls = Some(tls.clone());
+            let connecting =
+                AsyncSmtpConnection::connect_tokio1(server, Some(each), &hello, tls, None);
+            within(mailer.timeout, Step::Connect, connecting).await?
+        }
+        Way::StartTls(_) | Way::Clear => {
+            let stream = Box::new(LineByLine::new(dial(mailer).await?));
+            let greeting = AsyncSmtpConnection::connect_with_transport(stream, &hello);
+            within(mailer.timeout, Step::Connect, greeting).await?
+        }
     };
-    let address = (mailer.server.as_str(), mailer.port);
-    let each = mailer.timeout / ADDRESSES;
-    let connecting =
-        AsyncSmtpConnection::connect_tokio1(address, Some(each), &hello, wrapped, None);
-    let mut connection = within(mailer.timeout, Step::Connect, connecting).await?;
     if let Way::StartTls(tls) = &mailer.way {
         if !connection.can_starttls() {
             return Err((Step::StartTls, Fault::Cannot(NO_STARTTLS)));
@@ -169,6 +177,31 @@ async fn connect(mailer: &Mailer) -> Result<AsyncSmtpConnection, Failed> {
         within(mailer.timeout, Step::Login, logging_in).await?;
     }
     Ok(connection)
+}
+
+fn address(mailer: &Mailer) -> (&str, u16) {
+    (mailer.server.as_str(), mailer.port)
+}
+
+/// A connection to the first of the server's addresses that takes it.
+async fn dial(mailer: &Mailer) -> Result<TcpStream, Failed> {
+    let each = mailer.timeout / ADDRESSES;
+    let dialling = async {
+        let mut latest = io::Error::other("the name has no address");
+        for address in lookup_host(address(mailer)).await? {
+            latest = match timeout(each, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => error,
+                Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer"),
+            };
+        }
+        Err(latest)
+    };
+    match timeout(mailer.timeout, dialling).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err((Step::Connect, Fault::Broken(error.to_string()))),
+        Err(_) => Err((Step::Connect, Fault::Silence(mailer.timeout))),
+    }
 }
 
 const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
