@@ -4,32 +4,22 @@
 //! That system also reads vendors' own MIBs and mends what some devices send,
 //! and it leaves out interfaces that it takes for useless. So only what both
 //! name is compared, and a floor says how many recordings agree in full. Those
-//! that do not are printed: `cargo test -p parse --test recordings --
-//! --nocapture`. The recordings are not part of the project: where they are
-//! missing, the test says so and passes.
-
-#![expect(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a test: its figures are to be read, and what it cannot unwrap fails it"
-)]
+//! that do not are printed: `cargo test -p parse recordings -- --nocapture`. The
+//! recordings are not part of the project: where they are missing, the test
+//! says so and passes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use model::{
-    DeviceId, Facts, Oid, PollReport, SnmpAnswer, SnmpColumn, SnmpTable, SnmpValue, TableAsk,
-    Timestamp, Varbind,
-};
-use parse::snmp_plan;
+use model::{DeviceId, Facts, Oid, PollReport, SnmpValue, Timestamp};
 use serde_json::Value;
+
+use crate::agent::{Mib, answer};
 
 /// Files of `OID|type|value`, each with a `.json` beside it.
 const RECORDINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/librenms");
 
-/// An agent's objects in MIB order.
-type Recording = BTreeMap<Oid, SnmpValue>;
+const AT: Timestamp = Timestamp(1_800_000_000_000);
 
 fn recordings() -> Vec<PathBuf> {
     let Ok(folder) = std::fs::read_dir(RECORDINGS) else {
@@ -43,7 +33,7 @@ fn recordings() -> Vec<PathBuf> {
     paths
 }
 
-fn recording(path: &Path) -> Recording {
+fn recording(path: &Path) -> Mib {
     let bytes = std::fs::read(path).unwrap();
     bytes
         .split(|byte| *byte == b'\n')
@@ -102,58 +92,6 @@ fn unescape(text: &[u8]) -> Vec<u8> {
         }
         [first, rest @ ..] => [&[*first], unescape(rest).as_slice()].concat(),
         [] => Vec::new(),
-    }
-}
-
-/// What the recorded agent answers to our plan.
-fn answer(recording: &Recording) -> SnmpAnswer {
-    let plan = snmp_plan();
-    let scalars = plan.scalars.into_iter().filter_map(|oid| {
-        let value = recording.get(&oid)?.clone();
-        Some(Varbind { oid, value })
-    });
-    let mut tables: Vec<SnmpTable> = Vec::new();
-    for ask in &plan.tables {
-        let found = |oid: &Oid| {
-            let columns = || tables.iter().flat_map(|table| &table.columns);
-            columns().any(|column| column.oid == *oid && !column.cells.is_empty())
-        };
-        if !ask.only_if_empty.as_ref().is_some_and(found) {
-            tables.push(walk(recording, ask));
-        }
-    }
-    SnmpAnswer {
-        at: Timestamp(1_800_000_000_000),
-        took: Duration::from_millis(80),
-        requests: 12,
-        scalars: scalars.collect(),
-        tables,
-    }
-}
-
-fn walk(recording: &Recording, ask: &TableAsk) -> SnmpTable {
-    let mut odd_instances = 0;
-    let columns = ask.columns.iter().map(|oid| {
-        let mut cells = Vec::new();
-        let below = recording.range(oid.clone()..);
-        for (instance, value) in below {
-            match instance.below(oid) {
-                Some([index]) => cells.push((*index, value.clone())),
-                Some(_) => odd_instances += 1,
-                None => break,
-            }
-        }
-        SnmpColumn {
-            oid: oid.clone(),
-            cells,
-        }
-    });
-    let columns = columns.collect();
-    SnmpTable {
-        name: ask.name,
-        columns,
-        odd_instances,
-        failure: None,
     }
 }
 
@@ -389,7 +327,7 @@ fn recordings_of_real_devices_are_read_as_another_system_reads_them() {
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     for path in &paths {
         let name = path.file_stem().unwrap().to_string_lossy();
-        let report = parse::snmp(DeviceId(1), &answer(&recording(path)), None, None);
+        let report = parse::snmp(DeviceId(1), &answer(&recording(path), AT), None, None);
         sane(&report);
         let facts = report.facts.clone().unwrap();
         let expected = std::fs::read(path.with_extension("json")).unwrap();
