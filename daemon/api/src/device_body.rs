@@ -1,0 +1,389 @@
+//! A device as people write it: the body of POST and PUT, what PATCH merges
+//! into, and the first part of what GET shows.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use model::{
+    Address, Credential, CredentialName, Device, DeviceDraft, DeviceId, DeviceKind, IcmpPoll,
+    PollSettings, SnmpPoll, checked_name,
+};
+use serde::Serialize;
+use serde_json::Value;
+use store::Inventory;
+use utoipa::ToSchema;
+
+use crate::mistakes::{Mistakes, Object};
+use crate::span;
+
+/// Bytes of a line that people say of a device.
+const LINE_BYTES: usize = 256;
+
+/// Tags of one device.
+const TAGS: usize = 64;
+
+/// Parents of one device.
+const PARENTS: usize = 64;
+
+/// Bytes of an SNMP community: what its length field holds in one byte.
+const COMMUNITY_BYTES: usize = 255;
+
+/// Time between two polls: faster than a second is a flood, slower than a day
+/// is not watching.
+const EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+
+/// The fields of a device.
+pub(crate) const FIELDS: [&str; 13] = [
+    "name",
+    "address",
+    "kind",
+    "vendor",
+    "model",
+    "os",
+    "site",
+    "location",
+    "tags",
+    "parents",
+    "poll",
+    "credential",
+    "enabled",
+];
+
+/// A device as people write it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeviceBody {
+    /// Unique among devices that are not deleted; 1 to 128 bytes and not a
+    /// number.
+    name: String,
+    /// IPv4, IPv6 or host name; unique among devices that are not deleted.
+    address: String,
+    /// What it is for: router, switch, firewall, wireless, server, storage,
+    /// ups, pdu, printer, phone, camera, sensor or other.
+    #[schema(required = false)]
+    kind: &'static str,
+    /// Who made it.
+    vendor: Option<String>,
+    /// Its model.
+    model: Option<String>,
+    /// Its operating system.
+    os: Option<String>,
+    /// The site it stands at.
+    site: Option<String>,
+    /// Where in the site.
+    location: Option<String>,
+    /// Free words to select by.
+    #[schema(required = false)]
+    tags: Vec<String>,
+    /// Names or ids of the devices it is reached through.
+    #[schema(required = false)]
+    parents: Vec<String>,
+    /// How it is asked; what is null follows the settings.
+    #[schema(required = false)]
+    poll: PollBody,
+    /// The name of its SNMP credential.
+    credential: Option<String>,
+    /// Asked and judged at all.
+    #[schema(required = false)]
+    enabled: bool,
+}
+
+/// How a device is asked; what is null follows the settings.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PollBody {
+    #[schema(required = false)]
+    icmp: IcmpBody,
+    #[schema(required = false)]
+    snmp: SnmpBody,
+}
+
+/// How a device is pinged.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct IcmpBody {
+    /// Pinged at all; by default yes.
+    enabled: Option<bool>,
+    /// Time between two rounds, such as "30s".
+    every: Option<String>,
+}
+
+/// How a device is asked by SNMP.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SnmpBody {
+    /// Asked at all; by default if the device has a credential.
+    enabled: Option<bool>,
+    /// Time between two rounds, such as "60s".
+    every: Option<String>,
+    /// The agent's UDP port; by default 161.
+    port: Option<u16>,
+}
+
+/// A new device: with its SNMP community, if it has no credential yet.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes in the document what `read` reads")]
+pub(crate) struct NewDeviceBody {
+    #[schema(inline)]
+    #[serde(flatten)]
+    device: DeviceBody,
+    /// Kept as a credential named after the device, and never shown again.
+    #[schema(write_only)]
+    snmp_community: Option<String>,
+}
+
+impl DeviceBody {
+    /// `device` as people would write it; parents by name.
+    pub(crate) fn of(device: &Device, inventory: &Inventory) -> DeviceBody {
+        let poll = &device.poll;
+        DeviceBody {
+            name: device.name.clone(),
+            address: device.address.to_string(),
+            kind: device.kind.word(),
+            vendor: device.vendor.clone(),
+            model: device.model.clone(),
+            os: device.os.clone(),
+            site: device.site.clone(),
+            location: device.location.clone(),
+            tags: device.tags.iter().cloned().collect(),
+            parents: device
+                .parents
+                .iter()
+                .map(|parent| name_of(*parent, inventory))
+                .collect(),
+            poll: PollBody {
+                icmp: IcmpBody {
+                    enabled: poll.icmp.enabled,
+                    every: poll.icmp.every.map(span::write),
+                },
+                snmp: SnmpBody {
+                    enabled: poll.snmp.enabled,
+                    every: poll.snmp.every.map(span::write),
+                    port: poll.snmp.port,
+                },
+            },
+            credential: device.credential.as_ref().map(ToString::to_string),
+            enabled: device.enabled,
+        }
+    }
+}
+
+/// A device's name; its id where it has none that leads to it any more.
+fn name_of(id: DeviceId, inventory: &Inventory) -> String {
+    match inventory.device(id) {
+        Some(device) if device.deleted.is_none() => device.name.clone(),
+        _ => id.to_string(),
+    }
+}
+
+/// The device that `text` means: an id, else the name of a live one.
+pub(crate) fn meant(text: &str, inventory: &Inventory) -> Option<DeviceId> {
+    match text.parse() {
+        Ok(id) => inventory.device(DeviceId(id)).map(|device| device.id),
+        Err(_) => inventory.by_name(text).map(|device| device.id),
+    }
+}
+
+/// What a body may refer to.
+pub(crate) struct Known<'a> {
+    /// Devices, as parents.
+    pub(crate) inventory: &'a Inventory,
+    /// Whether there is such a credential.
+    pub(crate) credential: &'a dyn Fn(&CredentialName) -> bool,
+}
+
+/// Reads a device. What is returned is worth something only if there was no
+/// mistake.
+pub(crate) fn read(value: &Value, known: &Known<'_>, mistakes: &Mistakes) -> Option<DeviceDraft> {
+    let body = Object::read(value, "", &FIELDS, mistakes)?;
+    let name = body.required_text("name");
+    let address = body.required_text("address");
+    if let Some(Err(why)) = name.map(checked_name) {
+        body.wrong("name", why.to_string());
+    }
+    let address = match address.map(str::parse::<Address>) {
+        Some(Err(why)) => {
+            body.wrong("address", why.to_string());
+            None
+        }
+        Some(Ok(address)) => Some(address),
+        None => None,
+    };
+    let rest = Rest::read(&body, known);
+    Some(rest.draft(name?.to_owned(), address?))
+}
+
+/// Everything of a device but its name and address, so that a mistake in
+/// those does not hide one in these.
+struct Rest {
+    kind: DeviceKind,
+    vendor: Option<String>,
+    model: Option<String>,
+    os: Option<String>,
+    site: Option<String>,
+    location: Option<String>,
+    tags: BTreeSet<String>,
+    parents: BTreeSet<DeviceId>,
+    poll: PollSettings,
+    credential: Option<CredentialName>,
+    enabled: bool,
+}
+
+impl Rest {
+    fn read(body: &Object<'_>, known: &Known<'_>) -> Rest {
+        let kinds = DeviceKind::ALL.map(|(_, word)| word);
+        Rest {
+            kind: body
+                .word("kind", &kinds, DeviceKind::from_word)
+                .unwrap_or_default(),
+            vendor: line(body, "vendor"),
+            model: line(body, "model"),
+            os: line(body, "os"),
+            site: name(body, "site"),
+            location: line(body, "location"),
+            tags: read_tags(body),
+            parents: read_parents(body, known),
+            poll: read_poll(body),
+            credential: read_credential(body, known),
+            enabled: body.flag("enabled").unwrap_or(true),
+        }
+    }
+
+    fn draft(self, name: String, address: Address) -> DeviceDraft {
+        DeviceDraft {
+            name,
+            address,
+            kind: self.kind,
+            vendor: self.vendor,
+            model: self.model,
+            os: self.os,
+            site: self.site,
+            location: self.location,
+            tags: self.tags,
+            parents: self.parents,
+            poll: self.poll,
+            credential: self.credential,
+            enabled: self.enabled,
+        }
+    }
+}
+
+/// A line of text without control characters; an empty one is none.
+fn line(body: &Object<'_>, field: &str) -> Option<String> {
+    let text = body.text(field)?;
+    if text.len() > LINE_BYTES {
+        body.wrong(field, format!("{field} is longer than {LINE_BYTES} bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        body.wrong(field, format!("{field} contains a control character"));
+    }
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The name of something; an empty one is none.
+fn name(body: &Object<'_>, field: &str) -> Option<String> {
+    let text = body.text(field).filter(|text| !text.is_empty())?;
+    if let Err(why) = checked_name(text) {
+        body.wrong(field, why.to_string());
+    }
+    Some(text.to_owned())
+}
+
+fn read_tags(body: &Object<'_>) -> BTreeSet<String> {
+    let mut tags = BTreeSet::new();
+    for (pointer, tag) in body.texts("tags", TAGS) {
+        if let Err(why) = checked_name(&tag) {
+            body.mistakes().at(&pointer, why.to_string());
+        }
+        tags.insert(tag);
+    }
+    tags
+}
+
+fn read_parents(body: &Object<'_>, known: &Known<'_>) -> BTreeSet<DeviceId> {
+    let mut parents = BTreeSet::new();
+    for (pointer, parent) in body.texts("parents", PARENTS) {
+        match meant(&parent, known.inventory) {
+            Some(id) => {
+                parents.insert(id);
+            }
+            None => body
+                .mistakes()
+                .at(&pointer, format!("there is no device {parent:?}")),
+        }
+    }
+    parents
+}
+
+fn read_poll(body: &Object<'_>) -> PollSettings {
+    let mut poll = PollSettings::default();
+    let Some(settings) = body.object("poll", &["icmp", "snmp"]) else {
+        return poll;
+    };
+    if let Some(icmp) = settings.object("icmp", &["enabled", "every"]) {
+        poll.icmp = IcmpPoll {
+            enabled: icmp.flag("enabled"),
+            every: icmp.span("every", EVERY),
+        };
+    }
+    if let Some(snmp) = settings.object("snmp", &["enabled", "every", "port"]) {
+        let port = snmp.whole("port", 1..=u64::from(u16::MAX));
+        poll.snmp = SnmpPoll {
+            enabled: snmp.flag("enabled"),
+            every: snmp.span("every", EVERY),
+            port: port.and_then(|port| u16::try_from(port).ok()),
+        };
+    }
+    poll
+}
+
+fn read_credential(body: &Object<'_>, known: &Known<'_>) -> Option<CredentialName> {
+    let credential = CredentialName(name(body, "credential")?);
+    if !(known.credential)(&credential) {
+        body.wrong(
+            "credential",
+            format!(
+                "there is no credential {:?}; PUT /api/v1/credentials/NAME makes one",
+                credential.0
+            ),
+        );
+    }
+    Some(credential)
+}
+
+/// Takes `snmp_community` out of the body of a new device, which is then a
+/// device like any other.
+pub(crate) fn take_community(value: &mut Value, mistakes: &Mistakes) -> Option<Credential> {
+    let body = value.as_object_mut()?;
+    let community = body.remove("snmp_community")?;
+    if body.get("credential").is_some_and(|named| !named.is_null()) {
+        mistakes.at(
+            "/snmp_community",
+            "give either a credential or an snmp_community",
+        );
+    }
+    match community {
+        Value::Null => None,
+        Value::String(community) => read_community(&community, "/snmp_community", mistakes),
+        _ => {
+            mistakes.at("/snmp_community", "an SNMP community is text");
+            None
+        }
+    }
+}
+
+/// An SNMP community; a mistake never repeats it.
+pub(crate) fn read_community(
+    community: &str,
+    pointer: &str,
+    mistakes: &Mistakes,
+) -> Option<Credential> {
+    if (1..=COMMUNITY_BYTES).contains(&community.len()) {
+        return Some(Credential::SnmpV2c {
+            community: community.as_bytes().to_vec(),
+        });
+    }
+    mistakes.at(
+        pointer,
+        format!("an SNMP community has 1 to {COMMUNITY_BYTES} bytes"),
+    );
+    None
+}

@@ -1,0 +1,664 @@
+//! The inventory: listing, reading and changing devices.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use model::{Address, CredentialName, Device, DeviceDraft, DeviceId, DeviceKind, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+use store::{Inventory, Refusal, WriteError};
+use utoipa::ToSchema;
+
+use crate::Api;
+use crate::daemon::PollNowRefused;
+use crate::device_body::{self, DeviceBody, Known, NewDeviceBody};
+use crate::device_view::{DeviceView, Viewer};
+use crate::mistakes::Mistakes;
+use crate::page::{self, Cursor};
+use crate::problem::{Kind, Problem, not_written};
+use crate::query::{self, Query};
+use crate::request::{Json, JsonAnswer, Peer, etag, expected};
+
+/// Bytes of a search; names are shorter.
+const SEARCH_BYTES: usize = 256;
+
+/// How often a patch is applied anew to a device that others change at the
+/// same time.
+const PATCH_TRIES: usize = 5;
+
+/// What a list of devices is sorted by; `-` before it turns it around.
+const SORTS: [&str; 12] = [
+    "id", "name", "address", "kind", "vendor", "model", "os", "site", "location", "state",
+    "created", "updated",
+];
+
+/// The words of a device's state.
+const STATES: [&str; 6] = [
+    "up",
+    "problem",
+    "down",
+    "unreachable",
+    "unknown",
+    "disabled",
+];
+
+/// One page of devices.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeviceList {
+    /// The devices, in order.
+    items: Vec<DeviceView>,
+    /// `cursor` of the next page; null on the last one.
+    next: Option<String>,
+    /// How many devices the filters leave, on all pages.
+    total: usize,
+}
+
+/// Lists devices.
+///
+/// Filters that are given several times are met by any of their values.
+/// Pages stay true while devices are added and deleted.
+#[utoipa::path(
+    get,
+    path = "/devices",
+    tag = "devices",
+    params(
+        ("site" = Option<Vec<String>>, Query, description = "At one of these sites"),
+        ("kind" = Option<Vec<String>>, Query, description = "Of one of these kinds"),
+        ("tag" = Option<Vec<String>>, Query, description = "With at least one of these tags"),
+        ("state" = Option<Vec<String>>, Query, description = "In one of these states: up, problem, down, unreachable, unknown, disabled"),
+        ("enabled" = Option<bool>, Query, description = "Only those that are, or are not, enabled"),
+        ("deleted" = Option<bool>, Query, description = "true: deleted devices instead of the others"),
+        ("q" = Option<String>, Query, description = "Words that all stand in name, address, vendor, model, os, site or location"),
+        ("sort" = Option<String>, Query, description = "id, name (the default), address, kind, vendor, model, os, site, location, state, created or updated; with - before it from last to first"),
+        ("limit" = Option<usize>, Query, description = "Items in a page, 1 to 1000; by default 100"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of devices", body = DeviceList),
+        (status = 400, description = "A parameter is wrong"),
+    )
+)]
+pub(crate) async fn list_devices(
+    State(api): State<Api>,
+    uri: Uri,
+) -> Result<JsonAnswer<DeviceList>, Problem> {
+    let ask = Ask::read(&uri)?;
+    let viewer = Viewer::new(&api);
+    let mut rows: Vec<(String, &Arc<Device>)> = ask
+        .of(viewer.inventory())
+        .into_iter()
+        .filter(|device| ask.matches(device, &viewer))
+        .map(|device| (ask.sort.key(device, &viewer), device))
+        .collect();
+    rows.sort_unstable_by(|a, b| ask.sort.compare((&a.0, a.1.id), (&b.0, b.1.id)));
+
+    let total = rows.len();
+    let begin = ask.cursor.as_ref().map_or(0, |cursor| {
+        let last = (cursor.key.as_str(), DeviceId(cursor.id));
+        rows.partition_point(|(key, device)| {
+            ask.sort.compare((key, device.id), last) != Ordering::Greater
+        })
+    });
+    let page = &rows[begin..total.min(begin + ask.limit)];
+    let next = page
+        .last()
+        .filter(|_| begin + page.len() < total)
+        .map(|(key, device)| Cursor::at(&ask.sort.text, key, device.id.0).to_string());
+    Ok(JsonAnswer(DeviceList {
+        items: page
+            .iter()
+            .map(|(_, device)| viewer.device(device))
+            .collect(),
+        next,
+        total,
+    }))
+}
+
+/// What a list is asked for.
+struct Ask {
+    sites: Vec<String>,
+    kinds: Vec<DeviceKind>,
+    tags: Vec<String>,
+    states: Vec<String>,
+    enabled: Option<bool>,
+    deleted: bool,
+    words: Vec<String>,
+    sort: Sort,
+    limit: usize,
+    cursor: Option<Cursor>,
+}
+
+impl Ask {
+    fn read(uri: &Uri) -> Result<Ask, Problem> {
+        let known = [
+            "site", "kind", "tag", "state", "enabled", "deleted", "q", "sort", "limit", "cursor",
+        ];
+        let query = Query::read(uri, &known)?;
+        let kinds = DeviceKind::ALL.map(|(_, word)| word);
+        let search = query.one("q").unwrap_or_default().to_lowercase();
+        if search.len() > SEARCH_BYTES {
+            let message = format!("a search has at most {SEARCH_BYTES} bytes");
+            query.mistakes.parameter("q", message);
+        }
+        let sort = Sort::read(&query);
+        let cursor = match query.one("cursor") {
+            Some(text) => Some(Cursor::read(text, &sort.text)?),
+            None => None,
+        };
+        let ask = Ask {
+            sites: query.all("site"),
+            kinds: query.words("kind", &kinds, DeviceKind::from_word),
+            tags: query.all("tag"),
+            states: query.words("state", &STATES, |word| {
+                STATES.contains(&word).then(|| word.to_owned())
+            }),
+            enabled: query.flag("enabled"),
+            deleted: query.flag("deleted").unwrap_or(false),
+            words: search.split_whitespace().map(str::to_owned).collect(),
+            limit: page::limit(&query),
+            sort,
+            cursor,
+        };
+        query.or(ask)
+    }
+
+    /// The live devices, or the deleted ones.
+    fn of<'i>(&self, inventory: &'i Inventory) -> Vec<&'i Arc<Device>> {
+        match self.deleted {
+            true => inventory.all().filter(|d| d.deleted.is_some()).collect(),
+            false => inventory.live().collect(),
+        }
+    }
+
+    fn matches(&self, device: &Device, viewer: &Viewer<'_>) -> bool {
+        let one_of = |values: &[String], value: Option<&String>| {
+            values.is_empty() || value.is_some_and(|value| values.contains(value))
+        };
+        one_of(&self.sites, device.site.as_ref())
+            && (self.kinds.is_empty() || self.kinds.contains(&device.kind))
+            && (self.tags.is_empty() || self.tags.iter().any(|tag| device.tags.contains(tag)))
+            && self.enabled.is_none_or(|enabled| device.enabled == enabled)
+            && self.words.iter().all(|word| stands_in(word, device))
+            && (self.states.is_empty()
+                || self
+                    .states
+                    .iter()
+                    .any(|word| word == viewer.state(device).word()))
+    }
+}
+
+/// Whether `word`, in lower case, stands in one of the texts of `device`.
+fn stands_in(word: &str, device: &Device) -> bool {
+    let address = device.address.to_string();
+    let said = [
+        &device.vendor,
+        &device.model,
+        &device.os,
+        &device.site,
+        &device.location,
+    ];
+    [&device.name, &address]
+        .into_iter()
+        .chain(said.into_iter().flatten())
+        .any(|text| text.to_lowercase().contains(word))
+}
+
+/// An order of devices.
+struct Sort {
+    /// As it was asked for.
+    text: String,
+    field: &'static str,
+    descending: bool,
+}
+
+impl Sort {
+    fn read(query: &Query) -> Sort {
+        let text = query.one("sort").unwrap_or("name");
+        let asked = text.strip_prefix('-').unwrap_or(text);
+        let field = SORTS.iter().find(|field| **field == asked);
+        if field.is_none() {
+            let hint = crate::mistakes::did_you_mean(asked, &SORTS);
+            let message = format!("devices are not sorted by {asked:?}: {hint}");
+            query.mistakes.parameter("sort", message);
+        }
+        Sort {
+            text: text.to_owned(),
+            field: field.copied().unwrap_or("name"),
+            descending: text.starts_with('-'),
+        }
+    }
+
+    /// What `device` is sorted by; devices with the same key by id.
+    fn key(&self, device: &Device, viewer: &Viewer<'_>) -> String {
+        let said = |text: &Option<String>| text.as_deref().unwrap_or_default().to_lowercase();
+        match self.field {
+            "name" => device.name.to_lowercase(),
+            "address" => address_key(&device.address),
+            "kind" => device.kind.word().to_owned(),
+            "vendor" => said(&device.vendor),
+            "model" => said(&device.model),
+            "os" => said(&device.os),
+            "site" => said(&device.site),
+            "location" => said(&device.location),
+            "state" => viewer.state(device).word().to_owned(),
+            "created" => time_key(device.created),
+            "updated" => time_key(device.updated),
+            _id => String::new(),
+        }
+    }
+
+    fn compare(&self, a: (&str, DeviceId), b: (&str, DeviceId)) -> Ordering {
+        match self.descending {
+            true => b.cmp(&a),
+            false => a.cmp(&b),
+        }
+    }
+}
+
+/// IPv4 before IPv6 before names; addresses as numbers.
+fn address_key(address: &Address) -> String {
+    match address {
+        Address::Ip(std::net::IpAddr::V4(ip)) => format!("4{:08x}", u32::from(*ip)),
+        Address::Ip(std::net::IpAddr::V6(ip)) => format!("6{:032x}", u128::from(*ip)),
+        Address::Host(name) => format!("n{name}"),
+    }
+}
+
+fn time_key(at: Timestamp) -> String {
+    format!("{:016x}", at.0)
+}
+
+/// Shows a device.
+///
+/// A deleted device is shown by its id.
+#[utoipa::path(
+    get,
+    path = "/devices/{device}",
+    tag = "devices",
+    params(("device" = String, Path, description = "Id or name")),
+    responses(
+        (status = 200, description = "The device", body = DeviceView, headers(("ETag" = String, description = "Its revision"))),
+        (status = 404, description = "There is no such device"),
+    )
+)]
+pub(crate) async fn get_device(
+    State(api): State<Api>,
+    Path(asked): Path<String>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    query::none(&uri)?;
+    let device = find(&api, &asked)?;
+    Ok(shown(&api, StatusCode::OK, &device))
+}
+
+/// The device that `asked` means: an id, or the name of a live one.
+pub(crate) fn find(api: &Api, asked: &str) -> Result<Arc<Device>, Problem> {
+    let inventory = api.store().inventory();
+    device_body::meant(asked, &inventory)
+        .and_then(|id| inventory.device(id).cloned())
+        .ok_or_else(|| Problem::not_found("device", asked))
+}
+
+fn shown(api: &Api, status: StatusCode, device: &Device) -> Response {
+    let view = Viewer::new(api).device(device);
+    let tag = [(header::ETAG, etag(device.revision))];
+    (status, tag, JsonAnswer(view)).into_response()
+}
+
+/// Enters a device.
+///
+/// It is polled within seconds. With `snmp_community` a credential named after
+/// the device is made in the same step.
+#[utoipa::path(
+    post,
+    path = "/devices",
+    tag = "devices",
+    request_body = NewDeviceBody,
+    responses(
+        (status = 201, description = "The new device", body = DeviceView, headers(("ETag" = String, description = "Its revision"), ("Location" = String, description = "Its path"))),
+        (status = 400, description = "The body is not JSON"),
+        (status = 409, description = "Another device has the name or the address"),
+        (status = 413, description = "The body is too large"),
+        (status = 415, description = "The body is not JSON"),
+        (status = 422, description = "The body has mistakes: all are named"),
+    )
+)]
+pub(crate) async fn create_device(
+    State(api): State<Api>,
+    peer: Peer,
+    uri: Uri,
+    Json(mut body): Json,
+) -> Result<Response, Problem> {
+    query::none(&uri)?;
+    let mistakes = Mistakes::default();
+    let community = device_body::take_community(&mut body, &mistakes);
+    let draft = read_draft(&api, &body, &mistakes);
+    let mut draft = mistakes.or(Kind::Invalid, draft)?;
+    let credential = community.map(|community| {
+        let name = CredentialName(draft.name.clone());
+        draft.credential = Some(name.clone());
+        (name, community)
+    });
+    let created = api
+        .store()
+        .create_device(draft, credential, api.now())
+        .await;
+    let device = created.map_err(|error| failed(&api, &error))?;
+    peer.did("device created", &device.name);
+
+    let path = [(header::LOCATION, format!("/api/v1/devices/{}", device.id))];
+    Ok((path, shown(&api, StatusCode::CREATED, &device)).into_response())
+}
+
+pub(crate) fn read_draft(api: &Api, body: &Value, mistakes: &Mistakes) -> Option<DeviceDraft> {
+    let inventory = api.store().inventory();
+    let known = Known {
+        inventory: &inventory,
+        credential: &|name| api.store().credential(name).is_some(),
+    };
+    device_body::read(body, &known, mistakes)
+}
+
+fn failed(api: &Api, error: &WriteError) -> Problem {
+    not_written(error, &api.store().inventory())
+}
+
+/// Replaces a device.
+///
+/// Fields that the body does not have go back to their default.
+#[utoipa::path(
+    put,
+    path = "/devices/{device}",
+    tag = "devices",
+    params(
+        ("device" = String, Path, description = "Id or name"),
+        ("If-Match" = Option<String>, Header, description = "Only if the device's revision is this"),
+    ),
+    request_body = DeviceBody,
+    responses(
+        (status = 200, description = "The device as it is now", body = DeviceView, headers(("ETag" = String, description = "Its revision"))),
+        (status = 404, description = "There is no such device"),
+        (status = 409, description = "Another device has the name or the address"),
+        (status = 412, description = "The device was changed meanwhile"),
+        (status = 422, description = "The body has mistakes: all are named"),
+    )
+)]
+pub(crate) async fn replace_device(
+    State(api): State<Api>,
+    Path(asked): Path<String>,
+    peer: Peer,
+    headers: HeaderMap,
+    uri: Uri,
+    Json(body): Json,
+) -> Result<Response, Problem> {
+    query::none(&uri)?;
+    let device = find(&api, &asked)?;
+    let revision = expected(&headers, device.revision)?;
+    let mistakes = Mistakes::default();
+    let draft = read_draft(&api, &body, &mistakes);
+    let draft = mistakes.or(Kind::Invalid, draft)?;
+    let changed = api
+        .store()
+        .replace_device(device.id, draft, revision, api.now())
+        .await
+        .map_err(|error| failed(&api, &error))?;
+    peer.did("device changed", &changed.name);
+    Ok(shown(&api, StatusCode::OK, &changed))
+}
+
+/// Changes some fields of a device.
+///
+/// The body is a merge patch (RFC 7396): what it does not name stays, null
+/// goes back to the default, a list is replaced as a whole.
+#[utoipa::path(
+    patch,
+    path = "/devices/{device}",
+    tag = "devices",
+    params(
+        ("device" = String, Path, description = "Id or name"),
+        ("If-Match" = Option<String>, Header, description = "Only if the device's revision is this"),
+    ),
+    request_body(content((Value = "application/merge-patch+json"), (Value = "application/json"))),
+    responses(
+        (status = 200, description = "The device as it is now", body = DeviceView, headers(("ETag" = String, description = "Its revision"))),
+        (status = 404, description = "There is no such device"),
+        (status = 409, description = "Another device has the name or the address"),
+        (status = 412, description = "The device was changed meanwhile"),
+        (status = 422, description = "The body has mistakes: all are named"),
+    )
+)]
+pub(crate) async fn patch_device(
+    State(api): State<Api>,
+    Path(asked): Path<String>,
+    peer: Peer,
+    headers: HeaderMap,
+    uri: Uri,
+    Json(patch): Json,
+) -> Result<Response, Problem> {
+    query::none(&uri)?;
+    if !patch.is_object() {
+        let mistakes = Mistakes::default();
+        mistakes.at("", "a merge patch of a device is an object");
+        return Err(mistakes.problem(Kind::Invalid));
+    }
+    let found = find(&api, &asked)?;
+    let id = found.id.to_string();
+    let mut last = Problem::new(
+        Kind::Conflict,
+        "others change this device just now; try again",
+    );
+    for _ in 0..PATCH_TRIES {
+        let device = find(&api, &id)?;
+        expected(&headers, device.revision)?;
+        let draft = patched(&api, &device, &patch)?;
+        let write = api
+            .store()
+            .replace_device(device.id, draft, Some(device.revision), api.now());
+        match write.await {
+            Ok(changed) => {
+                peer.did("device changed", &changed.name);
+                return Ok(shown(&api, StatusCode::OK, &changed));
+            }
+            Err(error @ WriteError::Refused(Refusal::RevisionMismatch { .. })) => {
+                last = failed(&api, &error);
+            }
+            Err(error) => return Err(failed(&api, &error)),
+        }
+    }
+    Err(last)
+}
+
+fn patched(api: &Api, device: &Device, patch: &Value) -> Result<DeviceDraft, Problem> {
+    let body = DeviceBody::of(device, &api.store().inventory());
+    let mut body = serde_json::to_value(body).expect("a body is text, flags and numbers");
+    merge(&mut body, patch);
+    let mistakes = Mistakes::default();
+    let draft = read_draft(api, &body, &mistakes);
+    mistakes.or(Kind::Invalid, draft)
+}
+
+/// RFC 7396 §2.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    let Value::Object(target) = target else {
+        return;
+    };
+    for (name, value) in patch {
+        if value.is_null() {
+            target.remove(name);
+        } else {
+            merge(target.entry(name.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// Deletes a device.
+///
+/// It is no longer polled, and its name and address are free; what is known of
+/// it stays, and it can be restored.
+#[utoipa::path(
+    delete,
+    path = "/devices/{device}",
+    tag = "devices",
+    params(
+        ("device" = String, Path, description = "Id or name"),
+        ("If-Match" = Option<String>, Header, description = "Only if the device's revision is this"),
+    ),
+    responses(
+        (status = 200, description = "The device as it was kept", body = DeviceView),
+        (status = 404, description = "There is no such device"),
+        (status = 409, description = "It is deleted already"),
+        (status = 412, description = "The device was changed meanwhile"),
+    )
+)]
+pub(crate) async fn delete_device(
+    State(api): State<Api>,
+    Path(asked): Path<String>,
+    peer: Peer,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    query::none(&uri)?;
+    let device = find(&api, &asked)?;
+    let revision = expected(&headers, device.revision)?;
+    let deleted = api
+        .store()
+        .delete_device(device.id, revision, api.now())
+        .await
+        .map_err(|error| failed(&api, &error))?;
+    peer.did("device deleted", &deleted.name);
+    Ok(shown(&api, StatusCode::OK, &deleted))
+}
+
+/// Restores a deleted device.
+#[utoipa::path(
+    post,
+    path = "/devices/{device}/restore",
+    tag = "devices",
+    params(("device" = String, Path, description = "Id, or name of the device of that name that was deleted last")),
+    responses(
+        (status = 200, description = "The device as it is now", body = DeviceView),
+        (status = 404, description = "There is no such device"),
+        (status = 409, description = "It is not deleted, or another device has its name or address meanwhile"),
+    )
+)]
+pub(crate) async fn restore_device(
+    State(api): State<Api>,
+    Path(asked): Path<String>,
+    peer: Peer,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    query::none(&uri)?;
+    let id = find_deleted(&api, &asked)?;
+    let restored = api
+        .store()
+        .restore_device(id, api.now())
+        .await
+        .map_err(|error| failed(&api, &error))?;
+    peer.did("device restored", &restored.name);
+    Ok(shown(&api, StatusCode::OK, &restored))
+}
+
+fn find_deleted(api: &Api, asked: &str) -> Result<DeviceId, Problem> {
+    let inventory = api.store().inventory();
+    let named = inventory
+        .all()
+        .filter(|device| device.name == asked)
+        .max_by_key(|device| device.deleted)
+        .map(|device| device.id);
+    named
+        .or_else(|| device_body::meant(asked, &inventory))
+        .ok_or_else(|| Problem::not_found("device", asked))
+}
+
+/// Polls a device now.
+///
+/// The answer does not wait for the poll; its time of `checks` says when it is
+/// done.
+#[utoipa::path(
+    post,
+    path = "/devices/{device}/poll",
+    tag = "devices",
+    params(("device" = String, Path, description = "Id or name")),
+    responses(
+        (status = 202, description = "It is polled"),
+        (status = 404, description = "There is no such device"),
+        (status = 409, description = "It is not watched, or all of its checks are off"),
+        (status = 503, description = "Too many polls were asked for"),
+    )
+)]
+pub(crate) async fn poll_device(
+    State(api): State<Api>,
+    Path(asked): Path<String>,
+    uri: Uri,
+) -> Result<StatusCode, Problem> {
+    query::none(&uri)?;
+    let device = find(&api, &asked)?;
+    match api.daemon().poll_now(device.id) {
+        Ok(()) => Ok(StatusCode::ACCEPTED),
+        Err(why @ PollNowRefused::Busy) => Err(Problem::new(Kind::Unavailable, why.to_string())),
+        Err(why) => Err(Problem::new(Kind::Conflict, why.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_does_what_the_examples_of_rfc_7396_say() {
+        let examples = [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (
+                json!({"a": "b"}),
+                json!({"b": "c"}),
+                json!({"a": "b", "b": "c"}),
+            ),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (
+                json!({"a": {"b": "c"}}),
+                json!({"a": {"b": "d", "c": null}}),
+                json!({"a": {"b": "d"}}),
+            ),
+            (
+                json!({"a": [{"b": "c"}]}),
+                json!({"a": [1]}),
+                json!({"a": [1]}),
+            ),
+            (
+                json!({"e": null}),
+                json!({"a": 1}),
+                json!({"e": null, "a": 1}),
+            ),
+            (
+                json!({}),
+                json!({"a": {"bb": {"ccc": null}}}),
+                json!({"a": {"bb": {}}}),
+            ),
+        ];
+        for (mut target, patch, merged) in examples {
+            merge(&mut target, &patch);
+            assert_eq!(target, merged, "{patch}");
+        }
+    }
+
+    #[test]
+    fn addresses_sort_as_numbers() {
+        let key = |text: &str| address_key(&text.parse().unwrap());
+        assert!(key("10.0.0.9") < key("10.0.0.10"));
+        assert!(key("203.0.113.1") < key("2001:db8::1"));
+        assert!(key("2001:db8::1") < key("alpha.example"));
+    }
+}

@@ -1,0 +1,469 @@
+//! Many devices at once, from a table: what is good goes in, what is not is
+//! reported by line and column.
+//!
+//! A line may name another line's device as its parent, in whatever order they
+//! stand: lines go in by waves, parents first.
+
+use std::collections::{BTreeSet, HashMap};
+
+use axum::extract::State;
+use axum::http::Uri;
+use csv::{ByteRecord, ReaderBuilder, Trim};
+use model::{DeviceDraft, DeviceId};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use store::{Inventory, Refusal, Store};
+use utoipa::ToSchema;
+
+use crate::Api;
+use crate::device_body::{self, Known, meant};
+use crate::mistakes::{Mistakes, did_you_mean};
+use crate::problem::{Kind, Mistake, Problem, not_written, refused};
+use crate::query;
+use crate::request::{Csv, JsonAnswer, Peer};
+
+/// The columns that a table may have, in any order.
+const COLUMNS: [&str; 12] = [
+    "name",
+    "address",
+    "kind",
+    "vendor",
+    "model",
+    "os",
+    "site",
+    "location",
+    "tags",
+    "parents",
+    "credential",
+    "snmp_port",
+];
+
+/// The columns that a table has to have.
+const REQUIRED: [&str; 2] = ["name", "address"];
+
+/// Between the values of a cell that holds several.
+const SEPARATOR: char = ';';
+
+/// Lines in one table: five networks of the size we are built for.
+const LINES: usize = 50_000;
+
+/// Generations of devices that go in with one table. Each is a transaction of
+/// its own, and no network is that deep.
+const WAVES: usize = 64;
+
+/// How an import went.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ImportReport {
+    /// Lines whose device is in.
+    created: usize,
+    /// Lines whose device is not.
+    failed: usize,
+    /// The lines whose device is in.
+    devices: Vec<LineDone>,
+    /// Every mistake of the other lines.
+    failures: Vec<LineFailure>,
+}
+
+/// A line whose device is in.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LineDone {
+    /// Its number in the file; the header is 1.
+    line: u64,
+    /// The new device's id.
+    id: u64,
+    /// The new device's name.
+    name: String,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LineFailure {
+    /// Its number in the file; the header is 1.
+    line: u64,
+    /// In which column; null if it is about the line as a whole.
+    column: Option<String>,
+    /// What is wrong, and what would be right.
+    message: String,
+}
+
+/// What is wrong with a line, while its number is known.
+struct CellMistake {
+    column: Option<String>,
+    message: String,
+}
+
+impl CellMistake {
+    fn new(column: Option<&str>, message: impl Into<String>) -> CellMistake {
+        CellMistake {
+            column: column.map(str::to_owned),
+            message: message.into(),
+        }
+    }
+}
+
+/// Enters many devices from a table.
+///
+/// The body is CSV (RFC 4180) with a header that names some of the columns
+/// name, address, kind, vendor, model, os, site, location, tags, parents,
+/// credential and snmp_port, in any order; name and address have to be among
+/// them. Tags and parents are separated by `;`; a parent may be another line.
+/// Good lines go in even if others are not good.
+#[utoipa::path(
+    post,
+    path = "/devices/import",
+    tag = "devices",
+    request_body(content = String, content_type = "text/csv"),
+    responses(
+        (status = 200, description = "How each line went", body = ImportReport),
+        (status = 413, description = "The body is too large"),
+        (status = 415, description = "The body is not CSV"),
+        (status = 422, description = "The header has mistakes; nothing was entered"),
+    )
+)]
+pub(crate) async fn import_devices(
+    State(api): State<Api>,
+    peer: Peer,
+    uri: Uri,
+    Csv(body): Csv,
+) -> Result<JsonAnswer<ImportReport>, Problem> {
+    query::none(&uri)?;
+    let lines = api.read(move |store| read_table(&body, store)).await?;
+    let lines = enter(&api, lines).await?;
+
+    let report = report(lines);
+    let counts = format!("{} lines, {} refused", report.created, report.failed);
+    peer.did("devices imported", &counts);
+    Ok(JsonAnswer(report))
+}
+
+fn report(lines: Vec<Line>) -> ImportReport {
+    let mut report = ImportReport {
+        created: 0,
+        failed: 0,
+        devices: Vec::new(),
+        failures: Vec::new(),
+    };
+    for line in lines {
+        match line.id {
+            Some(id) => {
+                report.created += 1;
+                report.devices.push(LineDone {
+                    line: line.number,
+                    id: id.0,
+                    name: line.name.unwrap_or_default(),
+                });
+            }
+            None => {
+                report.failed += 1;
+                let failures = line.mistakes.into_iter().map(|mistake| LineFailure {
+                    line: line.number,
+                    column: mistake.column,
+                    message: mistake.message,
+                });
+                report.failures.extend(failures);
+            }
+        }
+    }
+    report
+}
+
+/// One line on its way in.
+struct Line {
+    number: u64,
+    name: Option<String>,
+    /// Until it is offered to the store.
+    draft: Option<DeviceDraft>,
+    /// Ids or names, of devices that exist or of other lines.
+    parents: Vec<String>,
+    id: Option<DeviceId>,
+    mistakes: Vec<CellMistake>,
+}
+
+impl Line {
+    fn is_waiting(&self) -> bool {
+        self.draft.is_some() && self.mistakes.is_empty()
+    }
+
+    fn refuse(&mut self, mistake: CellMistake) {
+        self.draft = None;
+        self.mistakes.push(mistake);
+    }
+}
+
+/// Reads a table without entering anything.
+fn read_table(body: &[u8], store: &Store) -> Result<Vec<Line>, Problem> {
+    // spreadsheets put a byte order mark before the header
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let mut table = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .trim(Trim::All)
+        .from_reader(body);
+    let mut records = table.byte_records();
+    let header = match records.next() {
+        Some(Ok(header)) => read_header(&header)?,
+        Some(Err(error)) => return Err(bad_table(error.to_string())),
+        None => {
+            return Err(bad_table(
+                "the table is empty: its first line is the header",
+            ));
+        }
+    };
+
+    let inventory = store.inventory();
+    let mut lines = Vec::new();
+    for record in records {
+        if lines.len() == LINES {
+            return Err(bad_table(format!(
+                "the table has more than {LINES} lines; split it"
+            )));
+        }
+        let record = record.map_err(|error| bad_table(error.to_string()))?;
+        lines.push(read_line(&header, &record, &inventory, store));
+    }
+    Ok(lines)
+}
+
+fn bad_table(message: impl Into<String>) -> Problem {
+    Problem::new(Kind::Invalid, message)
+}
+
+/// The columns of the table, in its order.
+fn read_header(header: &ByteRecord) -> Result<Vec<&'static str>, Problem> {
+    let mut columns = Vec::new();
+    let mut errors = Vec::new();
+    let mut wrong = |message| {
+        errors.push(Mistake {
+            pointer: None,
+            parameter: None,
+            message,
+        });
+    };
+    for cell in header {
+        let cell = String::from_utf8_lossy(cell).to_lowercase();
+        match COLUMNS.iter().find(|column| **column == cell) {
+            Some(column) if columns.contains(column) => {
+                wrong(format!("the column {column} stands twice"));
+            }
+            Some(column) => columns.push(*column),
+            None if cell.contains([';', '\t']) => wrong(
+                "the columns are not separated by commas: save the table as CSV with commas"
+                    .to_owned(),
+            ),
+            None => wrong(format!(
+                "unknown column {cell:?}: {}",
+                did_you_mean(&cell, &COLUMNS)
+            )),
+        }
+    }
+    for required in REQUIRED {
+        if !columns.contains(&required) {
+            wrong(format!("the column {required} is missing"));
+        }
+    }
+    match errors.as_slice() {
+        [] => Ok(columns),
+        [first, ..] => Err(bad_table(first.message.clone()).with_errors(errors)),
+    }
+}
+
+fn read_line(header: &[&str], record: &ByteRecord, inventory: &Inventory, store: &Store) -> Line {
+    let mut line = Line {
+        number: record.position().map_or(0, csv::Position::line),
+        name: None,
+        draft: None,
+        parents: Vec::new(),
+        id: None,
+        mistakes: Vec::new(),
+    };
+    if record.len() != header.len() {
+        line.refuse(CellMistake::new(
+            None,
+            format!(
+                "it has {} cells and the header {}",
+                record.len(),
+                header.len()
+            ),
+        ));
+        return line;
+    }
+    let mut body = Map::new();
+    for (column, cell) in header.iter().zip(record) {
+        match std::str::from_utf8(cell) {
+            Ok("") => {}
+            Ok(text) => put(&mut body, &mut line.parents, column, text),
+            Err(_) => line.refuse(CellMistake::new(
+                Some(column),
+                "the text is not UTF-8; save the table as UTF-8",
+            )),
+        }
+    }
+    line.name = body.get("name").and_then(Value::as_str).map(str::to_owned);
+
+    let mistakes = Mistakes::default();
+    let known = Known {
+        inventory,
+        credential: &|name| store.credential(name).is_some(),
+    };
+    let draft = device_body::read(&Value::Object(body), &known, &mistakes);
+    let found = mistakes.into_list();
+    line.mistakes.extend(found.into_iter().map(in_column));
+    line.draft = draft.filter(|_| line.mistakes.is_empty());
+    line
+}
+
+/// Puts the text of a cell where the body of a device has it. Parents stay
+/// apart until they are in.
+fn put(body: &mut Map<String, Value>, parents: &mut Vec<String>, column: &str, text: &str) {
+    let several = || {
+        text.split(SEPARATOR)
+            .map(str::trim)
+            .filter(|value| !value.is_empty())
+    };
+    match column {
+        "parents" => parents.extend(several().map(str::to_owned)),
+        "tags" => {
+            body.insert("tags".into(), several().collect());
+        }
+        "snmp_port" => {
+            let port = text
+                .parse::<u64>()
+                .map_or_else(|_| json!(text), Value::from);
+            body.insert("poll".into(), json!({"snmp": {"port": port}}));
+        }
+        _ => {
+            body.insert(column.into(), json!(text));
+        }
+    }
+}
+
+/// A mistake of a body as one of a line.
+fn in_column(mistake: Mistake) -> CellMistake {
+    let pointer = mistake.pointer.unwrap_or_default();
+    let field = pointer.split('/').nth(1).unwrap_or_default();
+    let column = match field {
+        "poll" => "snmp_port",
+        field => field,
+    };
+    CellMistake::new(Some(column).filter(|c| !c.is_empty()), mistake.message)
+}
+
+/// Enters the good lines, parents before children.
+async fn enter(api: &Api, mut lines: Vec<Line>) -> Result<Vec<Line>, Problem> {
+    let mut entered = false;
+    for _ in 0..WAVES {
+        let wave = next_wave(&mut lines, &api.store().inventory());
+        if wave.is_empty() {
+            break;
+        }
+        let drafts = wave
+            .iter()
+            .filter_map(|place| lines[*place].draft.take())
+            .collect();
+        let written = api.store().create_devices(drafts, api.now()).await;
+        let inventory = api.store().inventory();
+        match written {
+            Ok(results) => {
+                for (place, result) in wave.iter().zip(results) {
+                    match result {
+                        Ok(device) => lines[*place].id = Some(device.id),
+                        Err(refusal) => lines[*place].refuse(of_refusal(&refusal, &inventory)),
+                    }
+                }
+                entered = true;
+            }
+            // nothing is in yet: the client can try the same again
+            Err(error) if !entered => return Err(not_written(&error, &inventory)),
+            Err(error) => {
+                for place in wave {
+                    lines[place].refuse(CellMistake::new(None, error.to_string()));
+                }
+            }
+        }
+    }
+    for line in lines.iter_mut().filter(|line| line.is_waiting()) {
+        line.refuse(CellMistake::new(
+            Some("parents"),
+            format!(
+                "its parents lead back to itself, or more than {WAVES} generations deep; enter those first"
+            ),
+        ));
+    }
+    Ok(lines)
+}
+
+fn of_refusal(refusal: &Refusal, inventory: &Inventory) -> CellMistake {
+    match refused(refusal, inventory).into_mistake() {
+        Some(mistake) => in_column(mistake),
+        None => CellMistake::new(None, refusal.to_string()),
+    }
+}
+
+/// The lines that can go in now, their parents filled in. Lines with a parent
+/// that will never be are refused.
+fn next_wave(lines: &mut [Line], inventory: &Inventory) -> Vec<usize> {
+    let by_name: HashMap<String, usize> = lines
+        .iter()
+        .enumerate()
+        .filter_map(|(place, line)| Some((line.name.clone()?, place)))
+        .rev()
+        .collect();
+    let mut wave = Vec::new();
+    for place in 0..lines.len() {
+        if !lines[place].is_waiting() {
+            continue;
+        }
+        match parents(&lines[place].parents, lines, &by_name, inventory) {
+            Parents::Known(ids) => {
+                if let Some(draft) = &mut lines[place].draft {
+                    draft.parents = ids;
+                }
+                wave.push(place);
+            }
+            Parents::Waiting => {}
+            Parents::Never(why) => lines[place].refuse(CellMistake::new(Some("parents"), why)),
+        }
+    }
+    wave
+}
+
+/// Whether a line's parents are in.
+enum Parents {
+    Known(BTreeSet<DeviceId>),
+    Waiting,
+    Never(String),
+}
+
+fn parents(
+    named: &[String],
+    lines: &[Line],
+    by_name: &HashMap<String, usize>,
+    inventory: &Inventory,
+) -> Parents {
+    let mut ids = BTreeSet::new();
+    let mut waiting = false;
+    for name in named {
+        if let Some(id) = meant(name, inventory) {
+            ids.insert(id);
+            continue;
+        }
+        match by_name.get(name).map(|place| &lines[*place]) {
+            Some(line) if line.is_waiting() => waiting = true,
+            Some(line) => {
+                return Parents::Never(format!(
+                    "its parent {name:?} in line {} was refused",
+                    line.number
+                ));
+            }
+            None => {
+                return Parents::Never(format!(
+                    "there is no device {name:?}, and no line of that name"
+                ));
+            }
+        }
+    }
+    match waiting {
+        true => Parents::Waiting,
+        false => Parents::Known(ids),
+    }
+}

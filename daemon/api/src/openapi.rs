@@ -1,0 +1,144 @@
+//! The OpenAPI 3.1 document: generated from the handlers, finished here, and
+//! kept as `openapi.json` so that a change of the API shows in a review.
+
+use std::sync::OnceLock;
+
+use axum::http::header;
+use axum::response::IntoResponse;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{Content, Info, License, OpenApi, Ref, RefOr, Response, Schema, Tag};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::problem::{Document, InTheWay, Mistake};
+use crate::router;
+
+/// The document as JSON, indented.
+///
+/// # Panics
+///
+/// Never: the document is plain data.
+#[must_use]
+pub fn openapi() -> String {
+    static DOCUMENT: OnceLock<String> = OnceLock::new();
+    let written = DOCUMENT.get_or_init(|| {
+        let mut text = document()
+            .to_pretty_json()
+            .expect("a document of strings and numbers becomes JSON");
+        text.push('\n');
+        text
+    });
+    written.clone()
+}
+
+/// The OpenAPI document of this API.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "daemon",
+    responses((status = 200, description = "The document", content_type = "application/json"))
+)]
+pub(crate) async fn get_openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], openapi())
+}
+
+pub(crate) fn document() -> OpenApi {
+    let (_router, mut document) = router::parts();
+    document.info = info();
+    document.tags = Some(tags());
+    add_problem_schemas(&mut document);
+    require_what_is_always_there(&mut document);
+    for item in document.paths.paths.values_mut() {
+        let operations = [
+            &mut item.get,
+            &mut item.put,
+            &mut item.post,
+            &mut item.patch,
+            &mut item.delete,
+        ];
+        operations.into_iter().flatten().for_each(describe_problems);
+    }
+    document
+}
+
+fn info() -> Info {
+    let mut info = Info::new("SOTP", env!("CARGO_PKG_VERSION"));
+    info.description = Some(
+        "Devices, what is measured of them, what is wrong with them and whom we told. \
+         Times are RFC 3339 in UTC, spans are text such as \"30s\", what was not measured is null. \
+         A failed request is answered with a problem document (RFC 9457)."
+            .to_owned(),
+    );
+    info.license = Some(License::new("Apache-2.0"));
+    info
+}
+
+fn tags() -> Vec<Tag> {
+    [
+        ("devices", "The inventory and what is known of each device"),
+        ("metrics", "What is measured"),
+        ("alerts", "What is wrong, and what counts as wrong"),
+        ("notifications", "Whom we told, and how that went"),
+        ("daemon", "The daemon itself"),
+    ]
+    .into_iter()
+    .map(|(name, description)| {
+        let mut tag = Tag::new(name);
+        tag.description = Some(description.to_owned());
+        tag
+    })
+    .collect()
+}
+
+fn add_problem_schemas(document: &mut OpenApi) {
+    let components = document.components.get_or_insert_default();
+    let schemas = &mut components.schemas;
+    schemas.insert(Document::name().into(), Document::schema());
+    schemas.insert(Mistake::name().into(), Mistake::schema());
+    schemas.insert(InTheWay::name().into(), InTheWay::schema());
+}
+
+/// Answers have all of their fields, null where there is nothing to say; only
+/// problems leave some out. Bodies say themselves what they need.
+fn require_what_is_always_there(document: &mut OpenApi) {
+    let schemas = &mut document.components.get_or_insert_default().schemas;
+    let optional = [&*Document::name(), &*Mistake::name()];
+    for (name, schema) in schemas {
+        if !name.ends_with("Body") && !optional.contains(&name.as_str()) {
+            require_all(schema);
+        }
+    }
+}
+
+fn require_all(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(object)) => {
+            object.required = object.properties.keys().cloned().collect();
+        }
+        RefOr::T(Schema::AllOf(parts)) => parts.items.iter_mut().for_each(require_all),
+        RefOr::T(_) | RefOr::Ref(_) => {}
+    }
+}
+
+/// Every operation can end in a problem, and every failure has the same shape.
+fn describe_problems(operation: &mut Operation) {
+    let problem = || {
+        let schema = Ref::from_schema_name(Document::name());
+        RefOr::T(Content::new(Some(schema)))
+    };
+    let responses = &mut operation.responses.responses;
+    for (status, response) in &mut *responses {
+        let RefOr::T(response) = response else {
+            continue;
+        };
+        let failed = status.starts_with('4') || status.starts_with('5');
+        if failed && response.content.is_empty() {
+            response
+                .content
+                .insert("application/problem+json".to_owned(), problem());
+        }
+    }
+    let mut any = Response::new("Any other problem");
+    any.content
+        .insert("application/problem+json".to_owned(), problem());
+    responses.insert("default".to_owned(), RefOr::T(any));
+}
