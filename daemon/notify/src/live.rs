@@ -265,7 +265,7 @@ async fn starttls_and_a_login_work_with_a_private_authority() {
     if !is_there() {
         return;
     }
-    for (tls, word) in [(Tls::StartTls, "starttls"), (Tls::Wrapped, "wrapped")] {
+    for (tls, word) in [(Tls::StartTls, "starttls"), (Tls::Implicit, "wrapped")] {
         let certificates = Certificates::new();
         let (cert, key) = (certificates.text("cert.pem"), certificates.text("key.pem"));
         let login = ["--login", "sotp", "s3cret"];
@@ -330,7 +330,7 @@ async fn a_certificate_of_nobody_we_trust_is_refused() {
     if !is_there() {
         return;
     }
-    for (tls, word) in [(Tls::StartTls, "starttls"), (Tls::Wrapped, "wrapped")] {
+    for (tls, word) in [(Tls::StartTls, "starttls"), (Tls::Implicit, "wrapped")] {
         let certificates = Certificates::new();
         let (cert, key) = (certificates.text("cert.pem"), certificates.text("key.pem"));
         let server = MailServer::start(&["--tls", word, "--cert", &cert, "--key", &key]).await;

@@ -22,9 +22,9 @@ pub enum Tls {
     /// server that does not offer it gets no mail.
     StartTls,
     /// Encrypted from the first byte (RFC 8314).
-    Wrapped,
+    Implicit,
     /// In the clear: for a mail server on this machine.
-    Off,
+    None,
 }
 
 /// A password. `Debug` never shows it.
@@ -227,8 +227,8 @@ impl Mailer {
             })?;
         let way = match settings.tls {
             Tls::StartTls => Way::StartTls(tls_parameters(&server, settings.ca_file.as_deref())?),
-            Tls::Wrapped => Way::Wrapped(tls_parameters(&server, settings.ca_file.as_deref())?),
-            Tls::Off => Way::Clear,
+            Tls::Implicit => Way::Wrapped(tls_parameters(&server, settings.ca_file.as_deref())?),
+            Tls::None => Way::Clear,
         };
         Ok(Mailer {
             server,
@@ -288,7 +288,7 @@ fn login(settings: &MailSettings, server: &str) -> Result<Option<Login>, MailErr
         (None, None) => Ok(None),
         (Some(_), None) => Err(MailError::NoPassword),
         (None, Some(_)) => Err(MailError::NoUser),
-        (Some(_), Some(_)) if settings.tls == Tls::Off && !is_this_machine(server) => {
+        (Some(_), Some(_)) if settings.tls == Tls::None && !is_this_machine(server) => {
             Err(MailError::PasswordInTheClear)
         }
         (Some(user), Some(password)) => Ok(Some(Login(Credentials::new(
@@ -353,7 +353,7 @@ pub(crate) mod tests {
         MailSettings {
             server: "mail.example.net".to_owned(),
             port: 25,
-            tls: Tls::Off,
+            tls: Tls::None,
             ca_file: None,
             user: None,
             password: None,
@@ -398,7 +398,7 @@ pub(crate) mod tests {
             ),
             (
                 refused(|s| {
-                    s.tls = Tls::Wrapped;
+                    s.tls = Tls::Implicit;
                     s.ca_file = Some("/nonexistent/ca.pem".into());
                 }),
                 "/nonexistent/ca.pem",

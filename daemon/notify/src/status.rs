@@ -58,6 +58,9 @@ impl MailHealth {
             status.template_problems =
                 mailer.map_or_else(Vec::new, |mailer| mailer.template_problems().to_vec());
             status.next_try = None;
+            if mailer.is_none() {
+                status.failing_since = None;
+            }
         });
     }
 
