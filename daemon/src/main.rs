@@ -1,1 +1,149 @@
-fn main(){}
+//! The daemon's front door: read the settings, start the pipeline, wait for a
+//! reason to stop, stop.
+
+mod app;
+mod clock;
+mod failure;
+mod journal;
+mod judge;
+mod limits;
+mod poll;
+mod reload;
+mod report;
+mod settings;
+mod status;
+mod systemd;
+mod watchdog;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+use crate::app::App;
+use crate::failure::{EX_USAGE, Failure, chain};
+use crate::settings::Everything;
+
+/// Watches over a network.
+#[derive(Parser)]
+#[command(
+    name = "sotpd",
+    version,
+    about,
+    after_help = "Exit codes: 0 stopped on request, 64 usage, 65 the store is newer than this build, 71 the system refused,\n74 the store is damaged, 75 the store is in use, 78 bad settings."
+)]
+struct Args {
+    /// The settings file
+    #[arg(short, long, global = true, default_value = "/etc/sotp/sotp.toml", value_name = "FILE")]
+    config: PathBuf,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks a settings file and the rules it names, and says everything that is wrong
+    Check {
+        /// The file; by default that of --config
+        file: Option<PathBuf>,
+        /// Check the rules in this directory instead of the one the file names
+        #[arg(long, value_name = "DIR")]
+        rules: Option<PathBuf>,
+    },
+    /// Prints every setting with its value and where it comes from
+    Config,
+    /// Prints the manual page sotpd(8), or sotp.toml(5), as troff
+    #[command(hide = true)]
+    Man {
+        /// 5 or 8
+        section: u8,
+    },
+}
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
+    match &args.command {
+        Some(Command::Check { file, rules }) => {
+            report::check(file.as_ref().unwrap_or(&args.config), rules.as_deref())
+        }
+        Some(Command::Config) => report::config(&args.config),
+        Some(Command::Man { section }) => report::man(*section, &args_command()),
+        None => run(&args.config),
+    }
+}
+
+fn args_command() -> clap::Command {
+    use clap::CommandFactory;
+    Args::command()
+}
+
+/// Prints what clap says; its own exit code 2 would not stop systemd.
+fn usage(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    if error.use_stderr() || printed.is_err() {
+        ExitCode::from(EX_USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn run(config: &Path) -> ExitCode {
+    let log_level = journal::start(tracing::level_filters::LevelFilter::INFO);
+    match watch(config, log_level) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let why = chain(&failure);
+            error!(error = %why, "giving up");
+            systemd::status(&format!("gave up: {why}"));
+            failure.exit_code()
+        }
+    }
+}
+
+fn watch(config: &Path, log_level: journal::LogLevel) -> Result<(), Failure> {
+    let everything = Everything::read(config)?;
+    log_level.set(everything.log_level());
+    limits::set(&everything.settings)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)?;
+
+    runtime.block_on(async {
+        let mut hangup = signal(SignalKind::hangup()).map_err(Failure::Runtime)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Runtime)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Runtime)?;
+
+        let mut app = App::start(everything, log_level).await?;
+        systemd::ready();
+        info!(version = env!("CARGO_PKG_VERSION"), "watching");
+        let why = loop {
+            tokio::select! {
+                _ = terminate.recv() => break Ok("SIGTERM"),
+                _ = interrupt.recv() => break Ok("SIGINT"),
+                _ = hangup.recv() => app.reload(config).await,
+                fault = app.fault() => break Err(fault),
+            }
+        };
+        systemd::stopping();
+        match why {
+            Ok(signal) => {
+                info!(signal, "stopping");
+                app.drain().await
+            }
+            Err(fault) => {
+                error!(error = %chain(&fault), "stopping after a fault");
+                if let Err(error) = app.drain().await {
+                    error!(error = %chain(&error), "not everything reached the disk");
+                }
+                Err(fault)
+            }
+        }
+    })
+}

@@ -1,0 +1,351 @@
+//! Judging: feeds the rules with what was committed, and stores what they say.
+//!
+//! A reconciler: it takes no input but what the store has, and what it decides
+//! is stored in one transaction with the notifications that follow from it. What
+//! cannot be stored now (a full disk) is kept and tried again, merged with what
+//! is decided meanwhile; nobody is told of an alert that is not stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::{
+    Alert, AlertId, AlertState, Channel, Check, Delivery, DeliveryState, Device, DeviceId, DeviceState,
+    NotificationEvent, OutboxId, Timestamp,
+};
+use rules::{Engine, Reachability, Verdict};
+use store::{Inventory, Judgement, Store};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::failure::chain;
+use crate::poll::{Pace, PollerHandle};
+
+/// Between two tries to store what could not be stored.
+const STORE_AGAIN: Duration = Duration::from_secs(2);
+
+/// Notifications that wait for a disk that is full. Beyond it the newest are
+/// dropped, and the log says so.
+const DELIVERIES_WAITING: usize = 100_000;
+
+/// Names in a mail's list of devices that are cut off: more help nobody.
+const NAMES_BEHIND: usize = 200;
+
+/// What the rest of the daemon may ask of the rules.
+#[derive(Clone)]
+pub(crate) struct Judge {
+    engine: Arc<Mutex<Engine>>,
+    /// Which alerts fire, by device: asked for every device of a list.
+    firing: Arc<Mutex<BTreeSet<(DeviceId, AlertId)>>>,
+    store: Store,
+}
+
+impl Judge {
+    /// A judge that goes on from the alerts that were open.
+    pub(crate) fn new(store: Store) -> Judge {
+        let open = store.open_alerts();
+        let judge = Judge {
+            engine: Arc::new(Mutex::new(Engine::new(store.next_alert_id(), open.clone()))),
+            firing: Arc::default(),
+            store,
+        };
+        judge.note_firing(&open);
+        judge
+    }
+
+    fn note_firing(&self, alerts: &[Alert]) {
+        let mut firing = self.firing.lock().unwrap_or_else(PoisonError::into_inner);
+        for alert in alerts {
+            let entry = (alert.device, alert.id);
+            if alert.state == AlertState::Firing {
+                firing.insert(entry);
+            } else {
+                firing.remove(&entry);
+            }
+        }
+    }
+
+    fn fires(&self, device: DeviceId) -> bool {
+        let firing = self.firing.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_device = (device, AlertId(0))..=(device, AlertId(u64::MAX));
+        firing.range(of_device).next().is_some()
+    }
+
+    fn engine(&self) -> std::sync::MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one word for how `device` is.
+    pub(crate) fn device_state(&self, device: &Device) -> DeviceState {
+        if !device.is_watched() {
+            return DeviceState::Disabled;
+        }
+        let reachability = self.engine().reachability(device.id);
+        match reachability {
+            Reachability::Down => DeviceState::Down,
+            Reachability::Unreachable { behind } => DeviceState::Unreachable {
+                behind: names(&self.store.inventory(), &behind),
+            },
+            Reachability::Up => self.up_or_problem(device.id),
+            Reachability::Unknown => self.state_without_a_rule(device),
+        }
+    }
+
+    fn up_or_problem(&self, device: DeviceId) -> DeviceState {
+        if self.fires(device) {
+            DeviceState::Problem
+        } else {
+            DeviceState::Up
+        }
+    }
+
+    /// No rule watches whether it answers: what the last polls say.
+    fn state_without_a_rule(&self, device: &Device) -> DeviceState {
+        let answered = |check| {
+            let group = model::GroupKey {
+                device: device.id,
+                check,
+            };
+            self.store.outcome(group).and_then(|outcome| outcome.device_answered())
+        };
+        match answered(Check::Icmp).or_else(|| answered(Check::Snmp)) {
+            Some(true) => self.up_or_problem(device.id),
+            Some(false) => DeviceState::Down,
+            None => DeviceState::Unknown,
+        }
+    }
+
+    /// Judges until told to stop, then once more.
+    pub(crate) async fn run(
+        self,
+        poller: PollerHandle,
+        pace: watch::Receiver<Pace>,
+        recipients: watch::Receiver<Vec<String>>,
+        stop: CancellationToken,
+    ) {
+        let mut task = JudgeTask {
+            committed: self.store.committed(),
+            changed: self.store.changed(),
+            pace,
+            recipients,
+            poller,
+            judged: 0,
+            unstored: Unstored::default(),
+            judge: self,
+        };
+        task.configure();
+        task.catch_up();
+        task.save().await;
+        while task.step(&stop).await {}
+        task.judge_new();
+        task.save().await;
+    }
+}
+
+struct JudgeTask {
+    judge: Judge,
+    poller: PollerHandle,
+    committed: watch::Receiver<u64>,
+    changed: watch::Receiver<u64>,
+    pace: watch::Receiver<Pace>,
+    recipients: watch::Receiver<Vec<String>>,
+    /// Committed reports up to this number were judged.
+    judged: u64,
+    unstored: Unstored,
+}
+
+impl JudgeTask {
+    /// Waits for something to judge and judges it. False when told to stop.
+    async fn step(&mut self, stop: &CancellationToken) -> bool {
+        let wake = self.judge.engine().wake().map(|at| at.since(clock::now()));
+        let wait = self.unstored.retry().into_iter().chain(wake).min();
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            Ok(()) = self.changed.changed() => self.configure(),
+            Ok(()) = self.pace.changed() => self.configure(),
+            Ok(()) = self.committed.changed() => self.judge_new(),
+            () = sleep_or_wait(wait) => {
+                let verdict = self.judge.engine().tick(clock::now());
+                self.take(verdict);
+            }
+        }
+        self.save().await;
+        true
+    }
+
+    /// Tells the engine of every rule and device.
+    fn configure(&mut self) {
+        let pace = self.pace.borrow_and_update().clone();
+        self.changed.borrow_and_update();
+        let rules = self.judge.store.rules();
+        let inventory = self.judge.store.inventory();
+        let devices: Vec<Arc<Device>> = inventory.all().cloned().collect();
+        let every = |device: &Device, check: Check| pace.every(device, check);
+        let verdict = self.judge.engine().configure(&rules, &devices, &every, clock::now());
+        self.take(verdict);
+    }
+
+    /// After a start, or when more was committed than the store remembers: the
+    /// newest reading of every group stands for what was missed.
+    fn catch_up(&mut self) {
+        let now = clock::now();
+        let inventory = self.judge.store.inventory();
+        for group in inventory.live().flat_map(|device| crate::poll::groups_of(device.id)) {
+            let Some(outcome) = self.judge.store.outcome(group) else {
+                continue;
+            };
+            let reading = self.judge.store.reading(group);
+            let verdict = self.judge.engine().observe(group, &outcome, reading.as_deref(), now);
+            self.take(verdict);
+        }
+    }
+
+    fn judge_new(&mut self) {
+        self.committed.borrow_and_update();
+        let since = self.judge.store.committed_since(self.judged);
+        self.judged = since.upto;
+        if since.missed {
+            warn!("reports were committed faster than they were judged; judging the newest of each device");
+            self.catch_up();
+        }
+        for report in since.reports {
+            let verdict = self.judge.engine().observe(
+                report.group,
+                &report.outcome,
+                report.reading.as_deref(),
+                clock::now(),
+            );
+            self.take(verdict);
+        }
+    }
+
+    /// Turns a verdict into what is to be stored and asked.
+    fn take(&mut self, verdict: Verdict) {
+        for group in verdict.probe {
+            self.poller.poll_now(group);
+        }
+        let now = clock::now();
+        for (alert, event, behind) in verdict.tell {
+            info!(
+                alert = %alert.id, rule = %alert.rule, device = %alert.device_name,
+                summary = %alert.summary, "{}", event.word()
+            );
+            self.tell(&alert, event, &behind, now);
+        }
+        self.judge.note_firing(&verdict.alerts);
+        self.unstored.add(verdict.alerts, verdict.gone);
+    }
+
+    fn tell(
+        &mut self,
+        alert: &Alert,
+        event: NotificationEvent,
+        behind: &[DeviceId],
+        now: Timestamp,
+    ) {
+        let inventory = self.judge.store.inventory();
+        let place = inventory.device(alert.device).map(|d| place(d)).unwrap_or_default();
+        let behind = names(&inventory, &behind[..behind.len().min(NAMES_BEHIND)]);
+        for to in self.recipients.borrow().iter() {
+            self.unstored.tell(Delivery {
+                id: OutboxId(0),
+                channel: Channel::Mail { to: to.clone() },
+                event,
+                alert: Some(alert.clone()),
+                place: place.clone(),
+                behind: behind.clone(),
+                created: now,
+                state: DeliveryState::Queued { next: now },
+                attempts: 0,
+                last_error: None,
+            });
+        }
+    }
+
+    async fn save(&mut self) {
+        if self.unstored.is_empty() {
+            return;
+        }
+        match self.judge.store.judge(self.unstored.judgement()).await {
+            Ok(()) => self.unstored = Unstored::default(),
+            Err(error) => {
+                if !self.unstored.failed {
+                    warn!(error = %chain(&error), "alerts cannot be stored now; trying again");
+                }
+                self.unstored.failed = true;
+            }
+        }
+    }
+}
+
+/// What was decided and is not stored yet: the newest word on each alert.
+#[derive(Default)]
+struct Unstored {
+    alerts: BTreeMap<AlertId, Alert>,
+    gone: BTreeSet<AlertId>,
+    deliveries: Vec<Delivery>,
+    failed: bool,
+}
+
+impl Unstored {
+    fn add(&mut self, alerts: Vec<Alert>, gone: Vec<AlertId>) {
+        self.alerts.extend(alerts.into_iter().map(|alert| (alert.id, alert)));
+        for id in gone {
+            self.alerts.remove(&id);
+            self.gone.insert(id);
+        }
+    }
+
+    fn tell(&mut self, delivery: Delivery) {
+        if self.deliveries.len() < DELIVERIES_WAITING {
+            self.deliveries.push(delivery);
+        } else {
+            warn!("too many notifications wait for the disk; one is dropped");
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.alerts.is_empty() && self.gone.is_empty() && self.deliveries.is_empty()
+    }
+
+    fn retry(&self) -> Option<Duration> {
+        self.failed.then_some(STORE_AGAIN)
+    }
+
+    fn judgement(&self) -> Judgement {
+        Judgement {
+            alerts: self.alerts.values().cloned().collect(),
+            gone: self.gone.iter().copied().collect(),
+            deliveries: self.deliveries.clone(),
+        }
+    }
+}
+
+/// Where a device is, in one line for a mail.
+fn place(device: &Device) -> String {
+    let parts = [
+        Some(device.address.to_string()),
+        device.site.clone(),
+        device.location.clone(),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn names(inventory: &Inventory, devices: &[DeviceId]) -> Vec<String> {
+    devices
+        .iter()
+        .map(|id| match inventory.device(*id) {
+            Some(device) => device.name.clone(),
+            None => format!("device {id}"),
+        })
+        .collect()
+}
+
+async fn sleep_or_wait(span: Option<Duration>) {
+    match span {
+        Some(span) => tokio::time::sleep(span).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,366 @@
+//! Asking: takes what the schedule says is due, asks it, has the answer read,
+//! and hands the report to the store.
+//!
+//! A place in the store's queue is taken *before* a device is asked, so that an
+//! answer is never thrown away. Without a place, or with too many polls in
+//! flight, the turn is skipped and counted; nothing waits without a bound.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use collect::{Pinger, Resolver, SnmpEngine};
+use model::{Address, Check, Device, DeviceId, Failure, GroupKey, PollReport, SnmpPlan, Timestamp};
+use schedule::{First, Schedule};
+use store::{Room, Store};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{self, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::clock;
+
+/// Polls asked for by people and rules that wait to be taken: a whole network
+/// of 10,000 devices twice over.
+const POLL_NOW_WAITING: usize = 20_000;
+
+/// Polls in flight of both checks together. A silent SNMP agent holds its place
+/// for some seconds, so a site of 1,000 dead devices needs a few hundred.
+const POLLS_IN_FLIGHT: usize = 4_096;
+
+/// What of the settings decides how devices are asked.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pace {
+    /// Between two rounds of ICMP.
+    pub(crate) icmp_every: Duration,
+    /// Between two SNMP polls.
+    pub(crate) snmp_every: Duration,
+    /// Where agents listen, unless the device says otherwise.
+    pub(crate) snmp_port: u16,
+    /// A silent agent is asked at least this often.
+    pub(crate) backoff_max: Duration,
+}
+
+impl Pace {
+    /// The interval of `check` for `device`.
+    pub(crate) fn every(&self, device: &Device, check: Check) -> Duration {
+        match check {
+            Check::Icmp => device.poll.icmp.every.unwrap_or(self.icmp_every),
+            Check::Snmp => device.poll.snmp.every.unwrap_or(self.snmp_every),
+        }
+    }
+}
+
+/// Those who ask.
+#[derive(Clone)]
+pub(crate) struct Collectors {
+    pub(crate) pinger: Pinger,
+    pub(crate) snmp: SnmpEngine,
+    pub(crate) resolver: Resolver,
+}
+
+/// Asks the poller for a poll out of turn, and knows how it is doing.
+#[derive(Clone)]
+pub(crate) struct PollerHandle {
+    now: mpsc::Sender<GroupKey>,
+    figures: Arc<Figures>,
+}
+
+/// What the poller counts for `/metrics` and `sotp status`.
+#[derive(Default)]
+pub(crate) struct Figures {
+    stats: Mutex<(schedule::Stats, Duration)>,
+    skipped_store: AtomicU64,
+    skipped_full: AtomicU64,
+    lag_ms_sum: AtomicU64,
+    polls: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+}
+
+impl Figures {
+    fn count(&self, check: Check, report: &PollReport) {
+        let result = match &report.outcome.failure {
+            None => "answered",
+            Some(failure) => failure.kind.word(),
+        };
+        let mut polls = self.polls.lock().unwrap_or_else(PoisonError::into_inner);
+        *polls.entry((check.word(), result)).or_default() += 1;
+    }
+}
+
+impl PollerHandle {
+    /// Asks for a poll of `group` now; says whether there was room to ask.
+    pub(crate) fn poll_now(&self, group: GroupKey) -> bool {
+        self.now.try_send(group).is_ok()
+    }
+
+    /// The schedule's figures and how long the longest waiting group waits.
+    pub(crate) fn stats(&self) -> (schedule::Stats, Duration) {
+        *self.figures.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Turns skipped because the store was behind, and because too many polls
+    /// were in flight.
+    pub(crate) fn skipped(&self) -> (u64, u64) {
+        (
+            self.figures.skipped_store.load(Ordering::Relaxed),
+            self.figures.skipped_full.load(Ordering::Relaxed),
+        )
+    }
+
+    /// The sum of all lags so far.
+    pub(crate) fn lag_sum(&self) -> Duration {
+        Duration::from_millis(self.figures.lag_ms_sum.load(Ordering::Relaxed))
+    }
+
+    /// Polls so far by check and result: "answered" or the failure's word.
+    pub(crate) fn polls(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.figures
+            .polls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|((check, result), count)| (*check, *result, *count))
+            .collect()
+    }
+}
+
+/// The poller before it runs.
+pub(crate) struct Poller {
+    store: Store,
+    collectors: Collectors,
+    pace: watch::Receiver<Pace>,
+    plan: Arc<SnmpPlan>,
+    schedule: Schedule,
+    asked_now: mpsc::Receiver<GroupKey>,
+    figures: Arc<Figures>,
+    /// Each poll gives what its device's silence or answer says of it.
+    in_flight: JoinSet<Option<bool>>,
+    groups_in_flight: HashMap<task::Id, GroupKey>,
+}
+
+impl Poller {
+    /// A poller that knows every device in the store.
+    pub(crate) fn new(
+        store: Store,
+        collectors: Collectors,
+        pace: watch::Receiver<Pace>,
+    ) -> (Poller, PollerHandle) {
+        let (now, asked_now) = mpsc::channel(POLL_NOW_WAITING);
+        let figures = Arc::new(Figures::default());
+        let schedule = Schedule::new(pace.borrow().backoff_max);
+        let poller = Poller {
+            store,
+            collectors,
+            pace,
+            plan: Arc::new(parse::snmp_plan()),
+            schedule,
+            asked_now,
+            figures: Arc::clone(&figures),
+            in_flight: JoinSet::new(),
+            groups_in_flight: HashMap::new(),
+        };
+        (poller, PollerHandle { now, figures })
+    }
+
+    /// Polls until told to stop, then lets what is in flight finish.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut inventory_changed = self.store.changed();
+        self.follow_inventory(First::InTurn);
+        loop {
+            let wake = self.schedule.wake().map(|wake| wake.saturating_sub(clock::tick()));
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = sleep_or_wait(wake) => self.ask_what_is_due(),
+                Some(ended) = self.in_flight.join_next_with_id() => self.note(ended),
+                Some(group) = self.asked_now.recv() => {
+                    self.schedule.poll_now(group, clock::tick());
+                }
+                Ok(()) = inventory_changed.changed() => self.follow_inventory(First::Soon),
+                Ok(()) = self.pace.changed() => {
+                    let backoff_max = self.pace.borrow_and_update().backoff_max;
+                    self.schedule.set_backoff_max(backoff_max);
+                    self.follow_inventory(First::InTurn);
+                }
+            }
+            self.publish();
+        }
+        while self.in_flight.join_next().await.is_some() {}
+    }
+
+    fn publish(&self) {
+        let figures = (self.schedule.stats(), self.schedule.lag(clock::tick()));
+        *self.figures.stats.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+    }
+
+    /// Makes the schedule hold exactly what the inventory wants asked.
+    fn follow_inventory(&mut self, first: First) {
+        let inventory = self.store.inventory();
+        let pace = self.pace.borrow().clone();
+        let now = clock::tick();
+        let mut wanted = HashSet::new();
+        for device in inventory.live() {
+            for check in Check::ALL.into_iter().filter(|check| device.wants(*check)) {
+                let group = GroupKey {
+                    device: device.id,
+                    check,
+                };
+                wanted.insert(group);
+                self.schedule.set(group, pace.every(device, check), first, now);
+            }
+        }
+        let unwanted: Vec<_> = self.schedule.groups().filter(|g| !wanted.contains(g)).collect();
+        for group in unwanted {
+            self.schedule.remove(group);
+        }
+    }
+
+    fn ask_what_is_due(&mut self) {
+        while let Some(ask) = self.schedule.next(clock::tick()) {
+            let lag_ms = u64::try_from(ask.lag.as_millis()).unwrap_or(u64::MAX);
+            self.figures.lag_ms_sum.fetch_add(lag_ms, Ordering::Relaxed);
+            if let Err(skipped) = self.ask(ask.group) {
+                skipped.fetch_add(1, Ordering::Relaxed);
+                self.schedule.finished(ask.group, None, clock::tick());
+            }
+        }
+    }
+
+    /// Starts one poll, or says which counter counts that it was skipped.
+    fn ask(&mut self, group: GroupKey) -> Result<(), &AtomicU64> {
+        if self.in_flight.len() >= POLLS_IN_FLIGHT {
+            return Err(&self.figures.skipped_full);
+        }
+        let Some(room) = self.store.try_reserve() else {
+            return Err(&self.figures.skipped_store);
+        };
+        let poll = Poll {
+            group,
+            store: self.store.clone(),
+            collectors: self.collectors.clone(),
+            plan: Arc::clone(&self.plan),
+            snmp_port: self.pace.borrow().snmp_port,
+            figures: Arc::clone(&self.figures),
+        };
+        let task = self.in_flight.spawn(poll.run(room));
+        self.groups_in_flight.insert(task.id(), group);
+        Ok(())
+    }
+
+    /// A poll has ended; one that panicked was logged and says nothing of its
+    /// device.
+    fn note(&mut self, ended: Result<(task::Id, Option<bool>), task::JoinError>) {
+        let (id, answered) = match ended {
+            Ok(ended) => ended,
+            Err(panicked) => (panicked.id(), None),
+        };
+        if let Some(group) = self.groups_in_flight.remove(&id) {
+            self.schedule.finished(group, answered, clock::tick());
+        }
+    }
+}
+
+/// One poll of one group.
+struct Poll {
+    group: GroupKey,
+    store: Store,
+    collectors: Collectors,
+    plan: Arc<SnmpPlan>,
+    snmp_port: u16,
+    figures: Arc<Figures>,
+}
+
+impl Poll {
+    async fn run(self, room: Room) -> Option<bool> {
+        let inventory = self.store.inventory();
+        // deleted since it was due: the place in the queue is given back
+        let device = inventory.device(self.group.device)?;
+        let report = self.report(device).await;
+        let answered = report.outcome.device_answered();
+        self.figures.count(self.group.check, &report);
+        debug!(device = %device.name, check = self.group.check.word(), ?answered, "polled");
+        room.send(report);
+        answered
+    }
+
+    async fn report(&self, device: &Device) -> PollReport {
+        let at = clock::now();
+        let began = clock::tick();
+        let took = || clock::tick().saturating_sub(began);
+        let asked = match self.address(device).await {
+            Ok(ip) => self.ask(device, ip, at, &took).await,
+            Err(failure) => Err(failure),
+        };
+        asked.unwrap_or_else(|failure| parse::failed(self.group, at, took(), failure))
+    }
+
+    async fn ask(
+        &self,
+        device: &Device,
+        ip: IpAddr,
+        at: Timestamp,
+        took: &impl Fn() -> Duration,
+    ) -> Result<PollReport, Failure> {
+        match self.group.check {
+            Check::Icmp => {
+                let answer = self.collectors.pinger.round(ip, at).await?;
+                Ok(parse::ping(device.id, &answer, took()))
+            }
+            Check::Snmp => {
+                let port = device.poll.snmp.port.unwrap_or(self.snmp_port);
+                let credential = device
+                    .credential
+                    .as_ref()
+                    .and_then(|name| self.store.credential(name))
+                    .ok_or_else(no_credential)?;
+                let target = SocketAddr::new(ip, port);
+                let answer = self.collectors.snmp.poll(target, &credential, &self.plan, at).await?;
+                let previous = self.store.reading(self.group);
+                let known = self.store.facts(device.id);
+                Ok(parse::snmp(device.id, &answer, previous.as_deref(), known.as_deref()))
+            }
+        }
+    }
+
+    /// The device's address; for a host name the last known one if the name
+    /// server does not help.
+    async fn address(&self, device: &Device) -> Result<IpAddr, Failure> {
+        let Address::Host(host) = &device.address else {
+            return self.resolve(device, None).await.map(|resolved| resolved.ip);
+        };
+        let last_known = self.store.last_address(host);
+        let resolved = self.resolve(device, last_known).await?;
+        if resolved.fresh && last_known != Some(resolved.ip) {
+            self.store.keep_address(host, resolved.ip);
+        }
+        Ok(resolved.ip)
+    }
+
+    async fn resolve(
+        &self,
+        device: &Device,
+        last_known: Option<IpAddr>,
+    ) -> Result<collect::Resolved, Failure> {
+        self.collectors.resolver.resolve(&device.address, last_known).await
+    }
+}
+
+fn no_credential() -> Failure {
+    Failure {
+        kind: model::FailureKind::Local,
+        text: "the device's credential is gone; set one with `sotp devices set`".into(),
+    }
+}
+
+/// Both checks of a device.
+pub(crate) fn groups_of(device: DeviceId) -> impl Iterator<Item = GroupKey> {
+    Check::ALL.into_iter().map(move |check| GroupKey { device, check })
+}
+
+async fn sleep_or_wait(span: Option<Duration>) {
+    match span {
+        Some(span) => tokio::time::sleep(span).await,
+        None => std::future::pending().await,
+    }
+}

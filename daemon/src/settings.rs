@@ -1,0 +1,162 @@
+//! From the settings file to what each stage wants to hear.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use config::{LogLevel, Settings};
+use model::Rule;
+use tracing::level_filters::LevelFilter;
+
+use crate::failure::Failure;
+use crate::poll::Pace;
+
+/// Settings, rules and secrets, read together: all of it is taken, or none.
+pub(crate) struct Everything {
+    pub(crate) settings: Settings,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) mailer: Option<notify::Mailer>,
+}
+
+impl Everything {
+    /// Reads the file at `path`, the rules and the secret that it names.
+    pub(crate) fn read(path: &Path) -> Result<Everything, Failure> {
+        let settings = read(path)?.settings;
+        let rules = config::read_rules(&settings.rules.dir).map_err(Failure::Settings)?;
+        let mailer = mailer(&settings)?;
+        Ok(Everything {
+            settings,
+            rules,
+            mailer,
+        })
+    }
+
+    pub(crate) fn log_level(&self) -> LevelFilter {
+        log_level(&self.settings)
+    }
+}
+
+/// Reads the settings alone.
+pub(crate) fn read(path: &Path) -> Result<config::Loaded, Failure> {
+    config::read(path, credentials_directory().as_deref()).map_err(Failure::Settings)
+}
+
+/// Where systemd put our secrets (systemd.exec(5), CREDENTIALS).
+fn credentials_directory() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+pub(crate) fn log_level(settings: &Settings) -> LevelFilter {
+    match settings.log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+fn mailer(settings: &Settings) -> Result<Option<notify::Mailer>, Failure> {
+    let Some(mail) = &settings.mail else {
+        return Ok(None);
+    };
+    let password = match (&mail.user, &mail.password_file) {
+        (Some(_), Some(file)) => {
+            let secret = config::read_secret_file(file, credentials_directory().as_deref())
+                .map_err(Failure::Secret)?;
+            Some(notify::Secret::new(secret.expose().to_owned()))
+        }
+        _ => None,
+    };
+    notify::Mailer::new(notify::MailSettings {
+        server: mail.server.clone(),
+        port: mail.port,
+        tls: match mail.tls {
+            config::Tls::StartTls => notify::Tls::StartTls,
+            config::Tls::Implicit => notify::Tls::Implicit,
+            config::Tls::None => notify::Tls::None,
+        },
+        ca_file: None,
+        user: mail.user.clone(),
+        password,
+        from: mail.from.clone(),
+        templates: Some(mail.templates.clone()),
+        timeout: mail.timeout,
+        retry_min: mail.retry_min,
+        retry_max: mail.retry_max,
+        host_name: host_name(),
+    })
+    .map(Some)
+    .map_err(Failure::Mail)
+}
+
+/// This machine's name, for the mail server and in Message-IDs.
+fn host_name() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+pub(crate) fn recipients(settings: &Settings) -> Vec<String> {
+    settings.mail.as_ref().map(|mail| mail.to.clone()).unwrap_or_default()
+}
+
+pub(crate) fn pace(settings: &Settings) -> Pace {
+    Pace {
+        icmp_every: settings.icmp.every,
+        snmp_every: settings.snmp.every,
+        snmp_port: settings.snmp.port,
+        backoff_max: settings.schedule.backoff_max,
+    }
+}
+
+pub(crate) fn ping(settings: &Settings) -> collect::PingSettings {
+    collect::PingSettings {
+        probes: settings.icmp.probes,
+        timeout: settings.icmp.timeout,
+        gap: settings.icmp.gap,
+        in_flight: settings.icmp.in_flight,
+        receive_buffer: settings.icmp.receive_buffer,
+    }
+}
+
+pub(crate) fn snmp(settings: &Settings) -> collect::SnmpSettings {
+    collect::SnmpSettings {
+        timeout: settings.snmp.timeout,
+        retries: settings.snmp.retries,
+        max_repetitions: settings.snmp.max_repetitions,
+        sockets: settings.snmp.sockets,
+        in_flight: settings.snmp.in_flight,
+    }
+}
+
+pub(crate) fn dns(settings: &Settings) -> collect::DnsSettings {
+    collect::DnsSettings {
+        servers: settings.dns.servers.iter().copied().map(SocketAddr::from).collect(),
+        timeout: settings.dns.timeout,
+        in_flight: settings.dns.in_flight,
+        refresh: settings.dns.refresh,
+    }
+}
+
+pub(crate) fn store(settings: &Settings) -> store::StoreOptions {
+    store::StoreOptions {
+        path: settings.store.path.clone(),
+        commit_every: settings.store.commit_every,
+        backlog_bytes: settings.store.backlog,
+        ballast_bytes: settings.store.ballast,
+        keep_samples: settings.store.keep_samples,
+        keep_alerts: settings.store.keep_alerts,
+    }
+}
+
+pub(crate) fn api(settings: &Settings) -> api::Limits {
+    api::Limits {
+        connections: settings.api.connections,
+        header_timeout: settings.api.header_timeout,
+        request_timeout: settings.api.request_timeout,
+        body_bytes: settings.api.body,
+        ..api::Limits::default()
+    }
+}

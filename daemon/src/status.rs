@@ -1,0 +1,242 @@
+//! How the daemon is doing: for the API, for `/metrics`, and for the line that
+//! `systemctl status` shows.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::{
+    Daemon, DaemonStatus, ExposedKind, Exposition, IcmpStatus, MailStatus, PollNowRefused,
+    SchedulerStatus,
+};
+use collect::Pinger;
+use model::{AlertState, Check, Device, DeviceId, DeviceState, GroupKey, Timestamp};
+use notify::MailHealth;
+use store::{Store, StoreHealth};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::judge::Judge;
+use crate::poll::{Pace, PollerHandle};
+
+/// Everything that is asked of the daemon around the store. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Board {
+    pub(crate) started: Timestamp,
+    pub(crate) store: Store,
+    pub(crate) judge: Judge,
+    pub(crate) poller: PollerHandle,
+    pub(crate) pinger: Pinger,
+    pub(crate) mail: MailHealth,
+    pub(crate) pace: watch::Receiver<Pace>,
+    pub(crate) recipients: watch::Receiver<Vec<String>>,
+    pub(crate) mail_is_set: watch::Receiver<Option<Arc<notify::Mailer>>>,
+    /// Why the last reload was refused, until one is taken.
+    pub(crate) reload_refused: Arc<Mutex<Option<String>>>,
+}
+
+impl Board {
+    /// One line for `systemctl status`.
+    pub(crate) fn line(&self) -> String {
+        let watched = self.store.inventory().live().filter(|device| device.is_watched()).count();
+        let firing = self
+            .store
+            .open_alerts()
+            .iter()
+            .filter(|alert| alert.state == AlertState::Firing)
+            .count();
+        let mut line = format!("watching {watched} devices, {firing} alerts firing");
+        if let StoreHealth::NotWriting { error, .. } = self.store.stats().health {
+            line.push_str(&format!("; not writing: {error}"));
+        }
+        if let Some(why) = self.refused_reload() {
+            line.push_str(&format!("; reload refused: {why}"));
+        }
+        line
+    }
+
+    fn refused_reload(&self) -> Option<String> {
+        self.reload_refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how a reload went.
+    pub(crate) fn note_reload(&self, refused: Option<String>) {
+        *self.reload_refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let StoreHealth::NotWriting { error, .. } = self.store.stats().health {
+            warnings.push(format!("nothing reaches the disk: {error}; polls are kept in memory as far as it goes"));
+        }
+        if let Some(why) = self.refused_reload() {
+            warnings.push(format!("the last reload was refused, the old settings are in force: {why}"));
+        }
+        let (v4, _v6) = self.pinger.capability();
+        if v4.starts_with("none") {
+            warnings.push(format!("no ping over IPv4: {v4}"));
+        }
+        if self.mail_is_set.borrow().is_none() {
+            warnings.push("nobody is told by mail: there is no [mail] section in the settings".into());
+        }
+        let mail = self.mail.status();
+        if let (Some(since), Some((_, why))) = (mail.failing_since, &mail.last_error) {
+            warnings.push(format!("no mail gets through since {since}: {why}"));
+        }
+        warnings.extend(mail.template_problems);
+        warnings
+    }
+}
+
+impl Daemon for Board {
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+
+    fn poll_now(&self, device: DeviceId) -> Result<(), PollNowRefused> {
+        let inventory = self.store.inventory();
+        let device = inventory
+            .device(device)
+            .filter(|device| device.is_watched())
+            .ok_or(PollNowRefused::NotWatched)?;
+        let wanted: Vec<Check> = Check::ALL.into_iter().filter(|check| device.wants(*check)).collect();
+        if wanted.is_empty() {
+            return Err(PollNowRefused::NoCheck);
+        }
+        let asked = wanted.into_iter().all(|check| {
+            self.poller.poll_now(GroupKey {
+                device: device.id,
+                check,
+            })
+        });
+        if asked { Ok(()) } else { Err(PollNowRefused::Busy) }
+    }
+
+    fn device_state(&self, device: &Device) -> DeviceState {
+        self.judge.device_state(device)
+    }
+
+    fn interval(&self, device: &Device, check: Check) -> Duration {
+        self.pace.borrow().every(device, check)
+    }
+
+    fn status(&self) -> DaemonStatus {
+        let (stats, lag) = self.poller.stats();
+        let (v4, v6) = self.pinger.capability();
+        let mail = self.mail.status();
+        DaemonStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            scheduler: SchedulerStatus {
+                due: u64::from(!lag.is_zero()),
+                in_flight: count(stats.in_flight),
+                lag_seconds: lag.as_secs_f64(),
+                skipped: self
+                    .skipped()
+                    .into_iter()
+                    .map(|(reason, count)| (reason.to_owned(), count))
+                    .collect(),
+            },
+            icmp: IcmpStatus { v4, v6 },
+            mail: mail.server.map(|server| MailStatus {
+                server,
+                last_success: mail.last_success,
+                last_error: mail.last_error,
+            }),
+            warnings: self.warnings(),
+        }
+    }
+
+    fn metrics(&self, into: &mut Exposition) {
+        self.poll_metrics(into);
+        self.mail_metrics(into);
+        self.process_metrics(into);
+    }
+
+    fn mail_recipients(&self) -> Option<Vec<String>> {
+        self.mail_is_set.borrow().is_some().then(|| self.recipients.borrow().clone())
+    }
+}
+
+impl Board {
+    fn skipped(&self) -> [(&'static str, u64); 4] {
+        let (stats, _) = self.poller.stats();
+        let (store, full) = self.poller.skipped();
+        [
+            ("busy", stats.skipped_busy),
+            ("behind", stats.skipped_behind),
+            ("store", store),
+            ("full", full),
+        ]
+    }
+
+    fn poll_metrics(&self, into: &mut Exposition) {
+        let (stats, lag) = self.poller.stats();
+        into.family("sotp_polls_total", ExposedKind::Counter, "Polls by check and result");
+        for (check, result, polls) in self.poller.polls() {
+            let labels = [("check", check), ("result", result)];
+            into.sample("sotp_polls_total", &labels, as_f64(polls));
+        }
+        into.family("sotp_polls_skipped_total", ExposedKind::Counter, "Turns that were skipped, by reason");
+        for (reason, skipped) in self.skipped() {
+            into.sample("sotp_polls_skipped_total", &[("reason", reason)], as_f64(skipped));
+        }
+        for (name, help, value) in [
+            ("sotp_poll_groups", "Devices times checks in the schedule", as_f64(count(stats.groups))),
+            ("sotp_polls_in_flight", "Polls begun and not ended", as_f64(count(stats.in_flight))),
+            ("sotp_poll_groups_backed_off", "Groups asked less often because they stay silent", as_f64(count(stats.backed_off))),
+            ("sotp_poll_lag_seconds", "How long the longest waiting poll has been due", lag.as_secs_f64()),
+        ] {
+            into.single(name, ExposedKind::Gauge, help, value);
+        }
+        into.single(
+            "sotp_poll_lag_seconds_total",
+            ExposedKind::Counter,
+            "Sum of how late polls began",
+            self.poller.lag_sum().as_secs_f64(),
+        );
+    }
+
+    fn mail_metrics(&self, into: &mut Exposition) {
+        let mail = self.mail.status();
+        into.family("sotp_mails_total", ExposedKind::Counter, "Mails by what became of the try");
+        for (result, mails) in [("sent", mail.sent), ("failed", mail.failed), ("parked", mail.parked)] {
+            into.sample("sotp_mails_total", &[("result", result)], as_f64(mails));
+        }
+    }
+
+    fn process_metrics(&self, into: &mut Exposition) {
+        into.single(
+            "process_start_time_seconds",
+            ExposedKind::Gauge,
+            "When the daemon started, in seconds since 1970",
+            as_f64(self.started.0) / 1_000.0,
+        );
+        if let Some(bytes) = resident_bytes() {
+            into.single("process_resident_memory_bytes", ExposedKind::Gauge, "Memory in use", bytes);
+        }
+        if let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF) {
+            let seconds = |time: nix::sys::time::TimeVal| Duration::from(nix::sys::time::TimeSpec::new(time.tv_sec(), time.tv_usec() * 1_000)).as_secs_f64();
+            let cpu = seconds(usage.user_time()) + seconds(usage.system_time());
+            into.single("process_cpu_seconds_total", ExposedKind::Counter, "Processor time used", cpu);
+        }
+        into.family("sotp_build_info", ExposedKind::Gauge, "Always 1; the version is a label");
+        into.sample("sotp_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    }
+}
+
+/// The resident set, from /proc/self/statm (proc(5)).
+fn resident_bytes() -> Option<f64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: f64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * as_f64(u64::try_from(page).ok()?))
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the text format has only floating point numbers")]
+fn as_f64(number: u64) -> f64 {
+    number as f64
+}

@@ -1,0 +1,26 @@
+#!/bin/bash
+# In the booted guest: the .rpm by rpm itself. --nodeps, because what it depends on are Debian packages here.
+set -u
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+. /artifacts/tap.sh
+ip link set lo up
+rpm=$(echo /artifacts/sotp-*.x86_64.rpm)
+
+rpm -i --nodeps "$rpm" >/tmp/install.log 2>&1
+is "rpm -i" $? 0
+is "the user was made" "$(getent passwd sotp | cut -d: -f1,7)" "sotp:/usr/sbin/nologin"
+is "rpm -V finds no difference" "$(rpm -V --nodeps sotp | wc -l)" 0
+systemctl enable --now sotpd >/dev/null 2>&1
+is "enable --now" "$(systemctl is-active sotpd)" active
+like "it watches" "$(systemctl show -P StatusText sotpd)" "watching"
+echo '[log]' >>/etc/sotp/sotp.toml
+rpm -U --force --nodeps "$rpm" >/tmp/upgrade.log 2>&1
+is "rpm -U over itself" $? 0
+is "the administrator's file stays" "$(tail -1 /etc/sotp/sotp.toml)" "[log]"
+eventually 10 "still active" active systemctl is-active sotpd
+rpm -e --nodeps sotp >/tmp/erase.log 2>&1
+is "rpm -e" $? 0
+is "stopped" "$(systemctl is-active sotpd)" inactive
+is "the changed file is kept aside" "$(ls /etc/sotp/sotp.toml.rpmsave 2>/dev/null)" /etc/sotp/sotp.toml.rpmsave
+is "the store is kept" "$([ -e /var/lib/sotp/sotp.redb ] && echo yes)" yes
+finish

@@ -1,0 +1,20 @@
+//! What end-to-end tests and benchmarks are made of: the real `sotpd` with a
+//! folder of its own, simulated devices, real mail servers, network namespaces.
+//!
+//! Everything that is started here is ended here, by its process id. Nothing
+//! sleeps for a fixed time: a test waits for a state, with a bound, and says what
+//! it saw last when the bound runs out.
+
+mod daemon;
+mod mail;
+mod namespace;
+mod process;
+mod site;
+mod wait;
+
+pub use daemon::{Daemon, Folder, Response};
+pub use mail::{MailServer, Mailbox};
+pub use namespace::Namespace;
+pub use process::{Process, binary, is_root, tool};
+pub use site::Site;
+pub use wait::{eventually, eventually_true};
