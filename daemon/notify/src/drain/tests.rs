@@ -52,13 +52,21 @@ fn later(whose: Whose) -> Deed {
     }))
 }
 
-/// Carries to a [`Server`]; notes the second, the recipient and the Message-ID
-/// of each try.
+/// One try.
+#[derive(Clone, Debug)]
+struct Try {
+    second: u64,
+    from: String,
+    to: String,
+    message_id: String,
+}
+
+/// Carries to a [`Server`] and notes each try.
 #[derive(Clone)]
 struct Postman {
     server: Server,
     began: Instant,
-    tries: Arc<Mutex<Vec<(u64, String, String)>>>,
+    tries: Arc<Mutex<Vec<Try>>>,
 }
 
 impl Carrier for Postman {
@@ -70,7 +78,12 @@ impl Carrier for Postman {
             .lines()
             .find_map(|line| line.strip_prefix("Message-ID: "))
             .unwrap();
-        let note = (second, to.clone(), id.to_owned());
+        let note = Try {
+            second,
+            from: letter.from.to_string(),
+            to: to.clone(),
+            message_id: id.to_owned(),
+        };
         self.tries.lock().unwrap().push(note);
         match (self.server)(second, &to) {
             Deed::Say(answer) => answer,
@@ -150,13 +163,13 @@ impl Office {
         self.postman.began.elapsed().as_secs()
     }
 
-    fn tries(&self) -> Vec<(u64, String, String)> {
+    fn tries(&self) -> Vec<Try> {
         self.postman.tries.lock().unwrap().clone()
     }
 
     /// To whom, in the order of the tries.
     fn tried(&self) -> Vec<String> {
-        self.tries().into_iter().map(|(_, to, _)| to).collect()
+        self.tries().into_iter().map(|one| one.to).collect()
     }
 
     /// Waits for the task's end; returns the second it ended in.
@@ -199,13 +212,15 @@ async fn after_an_outage_of_an_hour_everything_is_delivered_once_and_oldest_firs
     let (failed, sent): (Vec<_>, Vec<_>) = office
         .tries()
         .into_iter()
-        .partition(|(second, _, _)| *second < 3_600);
+        .partition(|one| one.second < 3_600);
     assert!(failed.len() < 15, "the server was hammered: {failed:?}");
     assert!(
-        failed.iter().all(|(_, _, id)| *id == failed[0].2),
+        failed
+            .iter()
+            .all(|one| one.message_id == failed[0].message_id),
         "not the oldest"
     );
-    let sent: Vec<String> = sent.into_iter().map(|(_, to, _)| to).collect();
+    let sent: Vec<String> = sent.into_iter().map(|one| one.to).collect();
     let expected: Vec<&str> = recipients.into_iter().chain(["r0@x.net"; 10]).collect();
     assert_eq!(sent, expected);
     let status = office.health.status();
@@ -366,7 +381,7 @@ async fn a_crash_after_the_server_took_a_mail_gives_one_duplicate_with_its_messa
     let again = Office::open(&desk, |_, _| TAKE);
     again.until(|o| o.desk.are_all_delivered()).await;
     assert_eq!(again.tried(), ["a@x.net", "b@x.net", "c@x.net"]);
-    assert_eq!(crashed.tries()[0].2, again.tries()[0].2);
+    assert_eq!(crashed.tries()[0].message_id, again.tries()[0].message_id);
 }
 
 #[tokio::test(start_paused = true)]
@@ -393,4 +408,43 @@ async fn one_recipients_backlog_of_any_length_hides_nobody() {
         .until(|o| o.desk.states().contains(&"delivered"))
         .await;
     assert_eq!(office.tried(), ["full@x.net", "a@x.net"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_test_goes_ahead_of_a_backlog_of_any_length() {
+    let desk = Desk::with_alerts_to(&vec!["a@x.net"; LOOK * 3]);
+    let office = Office::open(&desk, |second, _| {
+        if second < 100 {
+            later(Whose::Server)
+        } else {
+            TAKE
+        }
+    });
+    office
+        .until(|o| o.second() >= 101 && o.health.status().next_try.is_some())
+        .await;
+    desk.add(Test, "me@x.net");
+    office
+        .until(|o| o.tries().last().is_some_and(|one| one.second > 100))
+        .await;
+    let first_after_the_outage = office.tries().into_iter().find(|one| one.second > 100);
+    assert_eq!(first_after_the_outage.unwrap().to, "me@x.net");
+    assert!(office.second() <= 102, "{}", office.second());
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_settings_count_from_the_next_mail_of_a_run_on() {
+    let desk = Desk::with_alerts_to(&["a@x.net", "b@x.net", "c@x.net"]);
+    let office = Office::open(&desk, |_, _| Deed::TakeAfter(Duration::from_secs(10)));
+    office.until(|o| o.second() >= 5).await;
+    let mut changed = settings();
+    changed.from = "new@example.net".to_owned();
+    let changed = Mailer::new(changed).unwrap();
+    office.mailers.send(Some(Arc::new(changed))).unwrap();
+    office.until(|o| o.desk.are_all_delivered()).await;
+    let from: Vec<String> = office.tries().into_iter().map(|one| one.from).collect();
+    assert_eq!(
+        from,
+        ["sotp@example.net", "new@example.net", "new@example.net"]
+    );
 }
