@@ -162,7 +162,10 @@ impl<'a> Interfaces<'a> {
             }
         }
         let columns = before.columns.into_iter();
-        for identity in columns.flat_map(|columns| labels_of(columns, Owner::Interface)) {
+        let columns = columns.flat_map(|columns| labels_of(columns, Owner::Interface));
+        let facts = before.facts.into_iter();
+        let facts = facts.flat_map(|facts| facts.interfaces.keys().map(String::as_str));
+        for identity in columns.chain(facts) {
             if entries.len() < MAX_INTERFACES && taken.insert(Cow::Borrowed(identity)) {
                 entries.push((Cow::Borrowed(identity), None));
             }

@@ -116,37 +116,17 @@ fn failure(answer: &PingAnswer) -> Option<Failure> {
     let (kind, text) = if sent == 0 {
         let text = format!("no echo request could be sent to {target}");
         (FailureKind::Local, text)
-    } else if unreachable == sent {
-        let text = format!(
-            "{target} cannot be reached: so said the network of {}",
-            all_of(sent)
-        );
-        (FailureKind::Unreachable, text)
-    } else if unreachable > 0 {
-        let text = format!(
-            "{target} cannot be reached: so said the network of {unreachable} of {sent} echo \
-             requests, the others were not answered"
-        );
-        (FailureKind::Unreachable, text)
-    } else {
-        let text = format!("{target} did not answer {}", any_of(sent));
+    } else if unreachable == 0 {
+        let text = format!("{target} answered none of {sent} echo requests");
         (FailureKind::Timeout, text)
+    } else {
+        let text = format!(
+            "{target} is unreachable: {unreachable} of {sent} echo requests were refused on the \
+             way, none was answered"
+        );
+        (FailureKind::Unreachable, text)
     };
     Some(Failure { kind, text })
-}
-
-fn all_of(sent: usize) -> String {
-    match sent {
-        1 => "the only echo request".to_owned(),
-        _ => format!("all {sent} echo requests"),
-    }
-}
-
-fn any_of(sent: usize) -> String {
-    match sent {
-        1 => "the only echo request".to_owned(),
-        _ => format!("any of {sent} echo requests"),
-    }
 }
 
 #[cfg(test)]
@@ -219,27 +199,14 @@ mod tests {
     #[test]
     fn silence_and_a_refusal_are_different_failures() {
         use FailureKind::{Timeout, Unreachable};
-        fails(
-            &[LOST; 5],
-            Timeout,
-            "127.0.0.1 did not answer any of 5 echo requests",
-        );
-        fails(
-            &[LOST],
-            Timeout,
-            "127.0.0.1 did not answer the only echo request",
-        );
-        fails(
-            &[REFUSED; 2],
-            Unreachable,
-            "127.0.0.1 cannot be reached: so said the network of all 2 echo requests",
-        );
-        fails(
-            &[REFUSED, LOST, LOST],
-            Unreachable,
-            "127.0.0.1 cannot be reached: so said the network of 1 of 3 echo requests, the others \
-             were not answered",
-        );
+        let text = "127.0.0.1 answered none of 5 echo requests";
+        fails(&[LOST; 5], Timeout, text);
+        let text = "127.0.0.1 is unreachable: 2 of 2 echo requests were refused on the way, none \
+                    was answered";
+        fails(&[REFUSED; 2], Unreachable, text);
+        let text = "127.0.0.1 is unreachable: 1 of 3 echo requests were refused on the way, none \
+                    was answered";
+        fails(&[REFUSED, LOST, LOST], Unreachable, text);
     }
 
     #[test]

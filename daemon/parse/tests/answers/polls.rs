@@ -403,6 +403,17 @@ fn while_a_table_is_incomplete_names_columns_and_facts_stay() {
 }
 
 #[test]
+fn an_incomplete_table_after_a_silence_loses_no_interface() {
+    let (mut agent, mut memory) = polled_twice(&["a", "b"]);
+    let facts = memory.facts.clone();
+    memory.silence(after(2));
+    agent.failing = vec!["ifXTable"];
+    agent.run(MINUTE * 2, TRAFFIC);
+    memory.poll(&agent, after(3));
+    assert_eq!(memory.facts, facts);
+}
+
+#[test]
 fn an_interface_that_cannot_be_named_yet_is_left_out() {
     let mut agent = Agent::new(&["a", "b"]);
     agent.failing = vec!["ifXTable"];
