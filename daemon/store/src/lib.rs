@@ -1,1 +1,813 @@
-//! 
+//! Where the truth is kept: one redb file, one thread that writes it.
+//!
+//! - A call that changes something returns once the change is on the disk
+//!   (fsynced): it survives a kill and a power cut. Poll reports are queued
+//!   without waiting; [`Store::committed`] says how far they are.
+//! - Reads of devices, rules, open alerts, newest readings and outcomes come
+//!   from memory and never wait for the disk. Reads of history
+//!   ([`Store::select`], [`Store::alerts`] and [`Store::outbox`] with past
+//!   ones) block on it: call them from a blocking thread.
+//! - What is read is what was written: every value carries a checksum, rows
+//!   that vanish are noticed, and damage is an error that names its place.
+//! - A full disk stops nothing but history: see [`StoreHealth`].
+//!
+//! The format of the file is specified in `tables.rs`.
+
+mod alerts;
+mod book;
+mod credentials;
+mod disk;
+mod error;
+mod inventory;
+mod migrate;
+mod outbox;
+mod queue;
+mod record;
+mod rulebook;
+mod samples;
+mod shared;
+mod stats;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod view;
+mod writer;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use model::{
+    Alert, AlertId, Credential, CredentialName, Delivery, Device, DeviceDraft, DeviceId, Facts,
+    GroupKey, OutboxId, Outcome, Reading, Rule, RuleName, Timestamp,
+};
+use tokio::sync::{oneshot, watch};
+
+pub use alerts::{AlertsAsk, Judgement, MAX_PAST_ALERTS};
+pub use credentials::MAX_CREDENTIALS;
+pub use error::{OpenError, ReadError, Refusal, StoreError, WriteError};
+pub use inventory::{Inventory, MAX_DEVICE_BYTES, MAX_DEVICES, MAX_PARENTS};
+pub use outbox::{MAX_DELIVERED, MAX_PARKED, MAX_QUEUED, OutboxAsk};
+pub use queue::Room;
+pub use rulebook::{MAX_RULE_BYTES, MAX_RULES};
+pub use samples::row::MAX_COLUMNS;
+pub use samples::select::{Point, Select, SelectedSeries};
+pub use stats::{HistogramSnapshot, StoreHealth, StoreStats};
+pub use view::{Committed, CommittedSince};
+
+use book::{Book, Change};
+use disk::{Ballast, Disk, FileMedium, Medium};
+use error::Fault;
+use migrate::Schema;
+use queue::{Job, QUEUE_REPORTS};
+use samples::columns::Registry;
+use samples::write::Tracks;
+use shared::Shared;
+use tables::Totals;
+use view::View;
+use writer::Writer;
+
+/// How the store is kept.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The file. Beside it lies `<file>.ballast`.
+    pub path: PathBuf,
+    /// Poll reports wait at most this long for others to share a commit with.
+    pub commit_every: Duration,
+    /// Memory for poll reports while the disk takes none; beyond it the oldest
+    /// are dropped and counted.
+    pub backlog_bytes: usize,
+    /// A file of this size is given up when the disk is full, so that alerts
+    /// and changes can still be written. 0: none.
+    pub ballast_bytes: u64,
+    /// Samples older than this are removed.
+    pub keep_samples: Duration,
+    /// Resolved alerts and deliveries older than this are removed.
+    pub keep_alerts: Duration,
+}
+
+/// The store. Clones are the same store; when the last one is dropped, what
+/// was accepted is written and the writer ends in the background.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    writer: Arc<WriterHandle>,
+}
+
+struct WriterHandle {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for WriterHandle {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = &self.shared.options.path;
+        f.debug_struct("Store")
+            .field("path", path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Everything that a start reads.
+struct Loaded {
+    book: Book,
+    view: View,
+    registry: Registry,
+    tracks: Tracks,
+}
+
+impl Store {
+    /// Opens the store, or makes an empty one if there is no file. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]; a file that is there is not changed in any of these
+    /// cases.
+    pub fn open(options: StoreOptions, now: Timestamp) -> Result<Store, OpenError> {
+        disk::create_if_absent(&options.path)?;
+        let medium = FileMedium {
+            path: options.path.clone(),
+        };
+        Store::open_on(options, Box::new(medium), now)
+    }
+
+    /// Opens the store on something that behaves like a file.
+    fn open_on(
+        options: StoreOptions,
+        medium: Box<dyn Medium>,
+        now: Timestamp,
+    ) -> Result<Store, OpenError> {
+        let mut newer = None;
+        let opened = Disk::open(medium, |db| match migrate::migrate(db)? {
+            Schema::Newer(found) => {
+                newer = Some(found);
+                Err(Fault::Damage("it is newer".to_owned()))
+            }
+            Schema::Current => load(db),
+        });
+        let (disk, loaded) = opened.map_err(|fault| match newer {
+            Some(found) => OpenError::Newer {
+                path: options.path.clone(),
+                found,
+                known: tables::SCHEMA,
+            },
+            None => open_error(&options, fault),
+        })?;
+        Store::start(options, disk, loaded, now)
+    }
+
+    fn start(
+        options: StoreOptions,
+        disk: Disk,
+        mut loaded: Loaded,
+        now: Timestamp,
+    ) -> Result<Store, OpenError> {
+        let ballast = Ballast::new(&options.path, options.ballast_bytes);
+        let path = options.path.clone();
+        loaded.view.set_tracks(loaded.tracks.by_group());
+        let totals: Totals = loaded.tracks.totals();
+        let parts = (loaded.book, loaded.view, loaded.registry);
+        let shared = Arc::new(Shared::new(options, disk, parts, totals));
+        shared.note_corrupt(std::mem::take(&mut loaded.tracks.damaged));
+        let writer = Writer::new(shared.clone(), loaded.tracks, ballast, now);
+        let gone = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || {
+                let ended = disk::caught(|| {
+                    writer.run();
+                    Ok(())
+                });
+                if let Err(fault) = ended {
+                    tracing::error!(%fault, "the store's writer panicked");
+                    gone.set_fault(fault.to_string());
+                    gone.queue.abandon();
+                }
+                gone.writer_gone.send_replace(true);
+            })
+            .map_err(|source| OpenError::Io {
+                path,
+                doing: "start the writer of",
+                source,
+            })?;
+        let writer = Arc::new(WriterHandle {
+            shared: shared.clone(),
+            thread: Mutex::new(Some(thread)),
+        });
+        Ok(Store { shared, writer })
+    }
+
+    /// Writes everything that was accepted and ends the writer. Blocks. Other
+    /// clones can still read what is in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotWritten`] if the disk took nothing to the end;
+    /// [`StoreError::WriterFailed`] if the writer had ended by a fault.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.shared.queue.close();
+        let thread = self
+            .writer
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // it catches its panics itself
+            let _ = thread.join();
+        }
+        let figures = self.shared.figures();
+        if let Some(why) = figures.fault.clone() {
+            return Err(StoreError::WriterFailed { why });
+        }
+        match figures.lost.clone() {
+            Some((reports, why)) => Err(StoreError::NotWritten { reports, why }),
+            None => Ok(()),
+        }
+    }
+
+    /// Resolves when the writer has ended: after [`Store::close`], or by a
+    /// fault, after which nothing is written any more and the daemon has to
+    /// stop without starting again by itself.
+    pub async fn writer_gone(&self) {
+        let mut gone = self.shared.writer_gone.subscribe();
+        // the sender lives as long as `self`
+        let _ = gone.wait_for(|gone| *gone).await;
+    }
+
+    /// Why the writer ended, if it was by a fault.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        self.shared.figures().fault.clone()
+    }
+
+    /// Hands `work` to the writer and waits for the disk.
+    async fn write<R: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Change<'_>) -> Result<Result<R, Refusal>, Fault> + Send + 'static,
+    ) -> Result<R, WriteError> {
+        let room = self.shared.room_for_jobs.clone().acquire_owned().await;
+        let room = room.map_err(|_| WriteError::Closed)?;
+        let (answer, told) = oneshot::channel();
+        let job = Box::new(Ask {
+            work,
+            done: None,
+            answer,
+        });
+        self.shared.queue.push_job(job, room);
+        told.await.unwrap_or(Err(WriteError::Closed))
+    }
+
+    // --- inventory
+
+    /// All devices, as of the last committed change.
+    #[must_use]
+    pub fn inventory(&self) -> Arc<Inventory> {
+        self.shared.book().inventory.clone()
+    }
+
+    /// Counts changes of devices, rules and credentials.
+    #[must_use]
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.shared.watched.subscribe()
+    }
+
+    /// Enters a device, and a credential if one comes with it: both or
+    /// neither. Returns when it is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Refused`] where name or address are taken, a parent or
+    /// the credential is not there, or a credential of that name with another
+    /// secret is in use; [`WriteError::NotWriting`], [`WriteError::Closed`].
+    pub async fn create_device(
+        &self,
+        draft: DeviceDraft,
+        credential: Option<(CredentialName, Credential)>,
+        now: Timestamp,
+    ) -> Result<Arc<Device>, WriteError> {
+        self.write(move |change| inventory::create(change, &draft, credential.as_ref(), now))
+            .await
+    }
+
+    /// Enters the good ones of `drafts` in one transaction, and says of each
+    /// other why not, in their order. Returns when they are on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::NotWriting`], [`WriteError::Closed`]: none is entered.
+    pub async fn create_devices(
+        &self,
+        drafts: Vec<DeviceDraft>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Arc<Device>, Refusal>>, WriteError> {
+        self.write(move |change| inventory::create_all(change, &drafts, now).map(Ok))
+            .await
+    }
+
+    /// Replaces all that people said of a device; only if it is at revision
+    /// `expected`, where that is given. Returns when it is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::create_device`], and [`Refusal::RevisionMismatch`],
+    /// [`Refusal::ParentCycle`], [`Refusal::Deleted`].
+    pub async fn replace_device(
+        &self,
+        id: DeviceId,
+        draft: DeviceDraft,
+        expected: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Arc<Device>, WriteError> {
+        self.write(move |change| inventory::replace(change, id, &draft, expected, now))
+            .await
+    }
+
+    /// Marks a device as deleted: its name and address become free, its
+    /// samples stay until they are too old. Returns when it is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Refused`] if it is not there, is deleted already or is
+    /// not at revision `expected`; [`WriteError::NotWriting`],
+    /// [`WriteError::Closed`].
+    pub async fn delete_device(
+        &self,
+        id: DeviceId,
+        expected: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Arc<Device>, WriteError> {
+        self.write(move |change| inventory::delete(change, id, expected, now))
+            .await
+    }
+
+    /// Takes a deletion back. Returns when that is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Refused`] if it is not deleted, or if another device has
+    /// its name or address now; [`WriteError::NotWriting`],
+    /// [`WriteError::Closed`].
+    pub async fn restore_device(
+        &self,
+        id: DeviceId,
+        now: Timestamp,
+    ) -> Result<Arc<Device>, WriteError> {
+        self.write(move |change| inventory::restore(change, id, now))
+            .await
+    }
+
+    // --- credentials
+
+    /// Keeps a credential, in the place of what had its name. Returns when it
+    /// is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooMany`]; [`WriteError::NotWriting`],
+    /// [`WriteError::Closed`].
+    pub async fn put_credential(
+        &self,
+        name: CredentialName,
+        credential: Credential,
+        now: Timestamp,
+    ) -> Result<(), WriteError> {
+        self.write(move |change| credentials::put(change, &name, &credential, now))
+            .await
+    }
+
+    /// Takes a credential away that no live device uses.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NoSuchCredential`], [`Refusal::CredentialInUse`];
+    /// [`WriteError::NotWriting`], [`WriteError::Closed`].
+    pub async fn delete_credential(&self, name: &CredentialName) -> Result<(), WriteError> {
+        let name = name.clone();
+        self.write(move |change| credentials::delete(change, &name))
+            .await
+    }
+
+    /// The credential of this name: to ask devices with, never to show.
+    #[must_use]
+    pub fn credential(&self, name: &CredentialName) -> Option<Credential> {
+        let book = self.shared.book();
+        book.credentials.get(name).map(|kept| kept.secret.clone())
+    }
+
+    /// What may be shown of credentials, by name: name, the word for its kind,
+    /// when it was last changed, and how many live devices use it.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<(CredentialName, &'static str, Timestamp, usize)> {
+        let book = self.shared.book();
+        let mut users: HashMap<&CredentialName, usize> = HashMap::new();
+        for name in book.inventory.live().filter_map(|d| d.credential.as_ref()) {
+            *users.entry(name).or_default() += 1;
+        }
+        let shown = book.credentials.iter().map(|(name, kept)| {
+            let users = users.get(name).copied().unwrap_or(0);
+            (name.clone(), kept.secret.word(), kept.updated, users)
+        });
+        shown.collect()
+    }
+
+    // --- rules
+
+    /// Hands the rules of files in, in the place of those before.
+    pub fn set_file_rules(&self, rules: Vec<Rule>) {
+        self.shared.set_file_rules(rules);
+    }
+
+    /// All rules, sorted by name. A rule of a file wins over one of the API
+    /// with the same name.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Vec<Rule>> {
+        self.shared.rules()
+    }
+
+    /// Keeps a rule of the API, in the place of what had its name; only if
+    /// that is at revision `expected`, where given. Revision, source and time
+    /// are set by the store. Returns when it is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::RuleFromFile`], [`Refusal::RevisionMismatch`],
+    /// [`Refusal::NoSuchRule`] (a revision is expected of a rule that is not
+    /// there), [`Refusal::TooMany`]; [`WriteError::NotWriting`],
+    /// [`WriteError::Closed`].
+    pub async fn put_rule(
+        &self,
+        rule: Rule,
+        expected: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Rule, WriteError> {
+        self.write(move |change| rulebook::put(change, &rule, expected, now))
+            .await
+    }
+
+    /// Takes a rule of the API away.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NoSuchRule`], [`Refusal::RuleFromFile`],
+    /// [`Refusal::RevisionMismatch`]; [`WriteError::NotWriting`],
+    /// [`WriteError::Closed`].
+    pub async fn delete_rule(
+        &self,
+        name: &RuleName,
+        expected: Option<u64>,
+    ) -> Result<(), WriteError> {
+        let name = name.clone();
+        self.write(move |change| rulebook::delete(change, &name, expected))
+            .await
+    }
+
+    // --- poll reports
+
+    /// A place for a report, taken before the device is asked. `None`: the
+    /// store is behind, or closed; skip this poll and count it.
+    #[must_use]
+    pub fn try_reserve(&self) -> Option<Room> {
+        self.shared.queue.try_reserve()
+    }
+
+    /// Counts reports that became visible: all up to this one are on the disk,
+    /// or, while the disk takes none, in the backlog (see [`StoreHealth`]).
+    #[must_use]
+    pub fn committed(&self) -> watch::Receiver<u64> {
+        self.shared.view.committed()
+    }
+
+    /// The reports after the `n`-th.
+    #[must_use]
+    pub fn committed_since(&self, n: u64) -> CommittedSince {
+        self.shared.view.committed_since(n)
+    }
+
+    /// A group's newest row beside the one before it.
+    #[must_use]
+    pub fn reading(&self, group: GroupKey) -> Option<Arc<Reading>> {
+        self.shared.view.reading(group)
+    }
+
+    /// How the latest asking of a group went.
+    #[must_use]
+    pub fn outcome(&self, group: GroupKey) -> Option<Outcome> {
+        self.shared.view.outcome(group)
+    }
+
+    /// What a device says of itself.
+    #[must_use]
+    pub fn facts(&self, device: DeviceId) -> Option<Arc<Facts>> {
+        self.shared.view.facts(device)
+    }
+
+    /// Reads history. Blocks on the disk. Reports that wait in the backlog
+    /// while the disk is full are not in it yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::TooMany`] if there are more than `max_points`;
+    /// [`ReadError::Corrupt`] if something in the asked time is damaged or
+    /// gone, naming it; [`ReadError::Io`].
+    pub fn select(&self, ask: &Select) -> Result<Vec<SelectedSeries>, ReadError> {
+        let tracks = |group| self.shared.view.tracks(group);
+        let registry = &self.shared.registry;
+        self.read(|txn| Ok(samples::select::select(txn, registry, tracks, ask)))?
+            .inspect_err(|error| self.count(error))
+    }
+
+    /// Reads from the disk; damage is counted and logged.
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&redb::ReadTransaction) -> Result<T, Fault>,
+    ) -> Result<T, ReadError> {
+        let read = self.shared.disk.read(work).map_err(ReadError::from);
+        read.inspect_err(|error| self.count(error))
+    }
+
+    fn count(&self, error: &ReadError) {
+        if let ReadError::Corrupt { what } = error {
+            tracing::error!(what, "damage was met while reading the store");
+            self.shared.note_corrupt(1);
+        }
+    }
+
+    /// The last known address of a host name.
+    #[must_use]
+    pub fn last_address(&self, host: &str) -> Option<IpAddr> {
+        self.shared.view.address(host)
+    }
+
+    /// Keeps the address of a host name, with the next commit.
+    pub fn keep_address(&self, host: &str, ip: IpAddr) {
+        if self.shared.view.learn_address(host, ip) {
+            self.shared.queue.push_address(host.to_owned(), ip);
+        }
+    }
+
+    // --- alerts and outbox
+
+    /// The first number that no alert has had. The one judge counts up from
+    /// it.
+    #[must_use]
+    pub fn next_alert_id(&self) -> u64 {
+        self.shared.book().next_alert
+    }
+
+    /// Alerts that are not resolved, by number.
+    #[must_use]
+    pub fn open_alerts(&self) -> Vec<Alert> {
+        let book = self.shared.book();
+        book.alerts
+            .values()
+            .map(|alert| Alert::clone(alert))
+            .collect()
+    }
+
+    /// The alert of this number. Blocks on the disk if it is resolved.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Corrupt`], [`ReadError::Io`].
+    pub fn alert(&self, id: AlertId) -> Result<Option<Alert>, ReadError> {
+        let book = self.shared.book();
+        self.read_lazily(|txn| alerts::find(&book, txn, id))
+    }
+
+    /// Alerts, newest first. Blocks on the disk if resolved ones are asked
+    /// for.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Corrupt`], [`ReadError::Io`].
+    pub fn alerts(&self, ask: &AlertsAsk) -> Result<Vec<Alert>, ReadError> {
+        let book = self.shared.book();
+        self.read_lazily(|txn| alerts::list(&book, txn, ask))
+    }
+
+    /// Like [`Store::read`], for work that may not need the disk at all.
+    fn read_lazily<T>(
+        &self,
+        work: impl FnOnce(&dyn Fn() -> Result<redb::ReadTransaction, Fault>) -> Result<T, Fault>,
+    ) -> Result<T, ReadError> {
+        let read = disk::caught(|| work(&|| self.shared.disk.begin_read()));
+        read.map_err(ReadError::from)
+            .inspect_err(|error| self.count(error))
+    }
+
+    /// Keeps what the rules decided, in one transaction: alerts, and the
+    /// deliveries that tell of them. Returns when it is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::NotWriting`], [`WriteError::Closed`]: nothing of it is
+    /// kept; try again.
+    pub async fn judge(&self, judgement: Judgement) -> Result<(), WriteError> {
+        self.write(move |change| alerts::judge(change, &judgement).map(Ok))
+            .await
+    }
+
+    /// Counts changes of the outbox.
+    #[must_use]
+    pub fn outbox_changed(&self) -> watch::Receiver<u64> {
+        self.shared.outbox.subscribe()
+    }
+
+    /// Deliveries to be tried now, oldest first.
+    #[must_use]
+    pub fn outbox_due(&self, now: Timestamp, limit: usize) -> Vec<Delivery> {
+        outbox::due(&self.shared.book(), now, limit)
+    }
+
+    /// When the next delivery is to be tried.
+    #[must_use]
+    pub fn outbox_next(&self) -> Option<Timestamp> {
+        outbox::next(&self.shared.book())
+    }
+
+    /// Deliveries, newest first. Blocks on the disk if others than queued ones
+    /// are asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Corrupt`], [`ReadError::Io`].
+    pub fn outbox(&self, ask: &OutboxAsk) -> Result<Vec<Delivery>, ReadError> {
+        let book = self.shared.book();
+        self.read_lazily(|txn| outbox::list(&book, txn, ask))
+    }
+
+    /// The delivery of this number. Blocks on the disk if it is not queued.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Corrupt`], [`ReadError::Io`].
+    pub fn delivery(&self, id: OutboxId) -> Result<Option<Delivery>, ReadError> {
+        let book = self.shared.book();
+        self.read_lazily(|txn| outbox::find(&book, txn, id))
+    }
+
+    /// Queues a delivery; the store gives it its number. Returns when it is on
+    /// the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::NotWriting`], [`WriteError::Closed`].
+    pub async fn enqueue(&self, delivery: Delivery) -> Result<OutboxId, WriteError> {
+        self.write(move |change| outbox::enqueue(change, &delivery).map(Ok))
+            .await
+    }
+
+    /// Replaces what is kept of a delivery: after a try. Returns when it is on
+    /// the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NoSuchDelivery`]; [`WriteError::NotWriting`],
+    /// [`WriteError::Closed`].
+    pub async fn update_delivery(&self, delivery: Delivery) -> Result<(), WriteError> {
+        self.write(move |change| outbox::update(change, &delivery))
+            .await
+    }
+
+    /// Queues a parked delivery again, due now.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NoSuchDelivery`], [`Refusal::NotParked`],
+    /// [`Refusal::TooMany`]; [`WriteError::NotWriting`],
+    /// [`WriteError::Closed`].
+    pub async fn retry_delivery(
+        &self,
+        id: OutboxId,
+        now: Timestamp,
+    ) -> Result<Delivery, WriteError> {
+        self.write(move |change| outbox::retry(change, id, now))
+            .await
+    }
+
+    // --- health
+
+    /// Writes a little through the real writer to the real disk; how long that
+    /// took, waiting included. Does not return while the writer hangs.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::NotWriting`]: the writer is alive, but the disk takes
+    /// nothing. [`WriteError::Closed`].
+    pub async fn heartbeat(&self) -> Result<Duration, WriteError> {
+        let began = Instant::now();
+        self.write(|change| {
+            let beats = tables::COUNTER.get_in(change.txn, tables::HEARTBEAT)?;
+            let beats = beats.unwrap_or(0).wrapping_add(1);
+            tables::COUNTER.put(change.txn, tables::HEARTBEAT, &beats)?;
+            Ok(Ok(()))
+        })
+        .await?;
+        Ok(began.elapsed())
+    }
+
+    /// What the store says of itself.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let book = self.shared.book();
+        let figures = self.shared.figures();
+        let commit_seconds = figures.commit_seconds.snapshot();
+        StoreStats {
+            file_bytes: self.shared.disk.bytes(),
+            commits: commit_seconds.count,
+            commit_seconds,
+            queue_len: self.shared.queue.len(),
+            queue_limit: QUEUE_REPORTS,
+            backlog_reports: self.shared.backlog(),
+            backlog_dropped: self.shared.dropped(),
+            rows: figures.totals.rows,
+            samples: figures.totals.samples,
+            chunks: figures.totals.chunks,
+            chunk_samples: figures.totals.chunk_samples,
+            chunk_bytes: figures.totals.chunk_bytes,
+            corrupt_reads: self.shared.corrupt_reads(),
+            open_outbox: book.queued.len(),
+            parked_outbox: book.parked.len(),
+            health: figures.health.clone(),
+        }
+    }
+}
+
+/// Somebody who waits for the writer.
+struct Ask<R, F> {
+    work: F,
+    done: Option<Result<R, Refusal>>,
+    answer: oneshot::Sender<Result<R, WriteError>>,
+}
+
+impl<R, F> Job for Ask<R, F>
+where
+    R: Send,
+    F: FnMut(&mut Change<'_>) -> Result<Result<R, Refusal>, Fault> + Send,
+{
+    fn run(&mut self, change: &mut Change<'_>) -> Result<(), Fault> {
+        self.done = Some((self.work)(change)?);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, result: Result<(), WriteError>) {
+        let told = match (result, self.done) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(done)) => done.map_err(WriteError::Refused),
+            (Ok(()), None) => Err(WriteError::Closed),
+        };
+        // whoever asked may have gone away
+        let _ = self.answer.send(told);
+    }
+}
+
+/// Reads everything that is kept in memory, and verifies what is not but is
+/// small.
+fn load(db: &redb::Database) -> Result<Loaded, Fault> {
+    let txn = redb::ReadableDatabase::begin_read(db)?;
+    let book = Book::load(&txn)?;
+    tables::ALERT_PAST.verify(&txn)?;
+    tables::DELIVERED.verify(&txn)?;
+    let mut facts = HashMap::new();
+    tables::FACTS.load(&txn, |device, kept| {
+        facts.insert(DeviceId(device), Arc::new(kept));
+    })?;
+    let mut addresses = HashMap::new();
+    tables::ADDRESS.load(&txn, |host, ip| {
+        addresses.insert(host.to_owned(), ip);
+    })?;
+    let mut registry = Registry::load(&txn)?;
+    let (tracks, starts) = Tracks::load(&txn, &mut registry)?;
+    Ok(Loaded {
+        book,
+        view: View::new(starts, facts, addresses),
+        registry,
+        tracks,
+    })
+}
+
+fn open_error(options: &StoreOptions, fault: Fault) -> OpenError {
+    let path = options.path.clone();
+    match fault {
+        Fault::Redb(redb::Error::DatabaseAlreadyOpen) => OpenError::InUse { path },
+        Fault::Redb(redb::Error::Io(source)) if !Fault::is_bad_data(&source) => OpenError::Io {
+            path,
+            doing: "open the store",
+            source,
+        },
+        other => OpenError::Corrupt {
+            path,
+            what: other.to_string(),
+        },
+    }
+}

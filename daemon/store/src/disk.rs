@@ -1,0 +1,528 @@
+//! The file: how it comes into being, is opened and opened again, and the
+//! ballast beside it.
+//!
+//! Everything that touches redb goes through [`Disk`], where a panic in redb
+//! (damaged pages make it panic) becomes a [`Fault`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::ops::Bound;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use redb::backends::FileBackend;
+use redb::{
+    BackendError, Database, Durability, ReadTransaction, ReadableDatabase, StorageBackend,
+    WriteTransaction,
+};
+
+use crate::error::{Fault, OpenError};
+
+/// Pages that redb keeps in memory: what one commit touches, and the upper
+/// parts of the trees.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// Only the daemon's user reads the store: it holds secrets.
+const MODE: u32 = 0o600;
+
+/// What the store lies on. Tests put a disk there that fails on purpose.
+pub(crate) trait Medium: Send + Sync + 'static {
+    /// Access to the bytes.
+    fn backend(&self) -> Result<Box<dyn StorageBackend>, Fault>;
+    /// What they take.
+    fn bytes(&self) -> u64;
+}
+
+/// A file.
+pub(crate) struct FileMedium {
+    pub(crate) path: PathBuf,
+}
+
+impl Medium for FileMedium {
+    fn backend(&self) -> Result<Box<dyn StorageBackend>, Fault> {
+        let file = OpenOptions::new().read(true).write(true).open(&self.path);
+        let file = file.map_err(redb::StorageError::Io)?;
+        Ok(Box::new(FileBackend::new(file)?))
+    }
+
+    fn bytes(&self) -> u64 {
+        // blocks are 512 bytes, whatever the file system's are
+        std::fs::metadata(&self.path).map_or(0, |file| file.blocks() * 512)
+    }
+}
+
+/// A database on a medium; absent while it is being opened again.
+pub(crate) struct Disk {
+    medium: Box<dyn Medium>,
+    db: RwLock<Option<Database>>,
+}
+
+impl Disk {
+    /// Opens the database, and lets `look` read (and migrate) it. Nothing is
+    /// written to the medium before `look` is content.
+    pub(crate) fn open<T>(
+        medium: Box<dyn Medium>,
+        look: impl FnOnce(&Database) -> Result<T, Fault>,
+    ) -> Result<(Disk, T), Fault> {
+        let (db, seen) = open_held(medium.as_ref(), look)?;
+        let db = RwLock::new(Some(db));
+        Ok((Disk { medium, db }, seen))
+    }
+
+    /// Drops the database: the only way on after an I/O error, and what gives
+    /// the file free.
+    pub(crate) fn close(&self) {
+        let db = self
+            .db
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Err(fault) = caught(|| {
+            drop(db);
+            Ok(())
+        }) {
+            tracing::warn!(%fault, "the store did not close cleanly");
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.db
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
+    /// Opens the database again after [`Disk::close`].
+    pub(crate) fn reopen(&self) -> Result<(), Fault> {
+        let (db, ()) = open_held(self.medium.as_ref(), |_| Ok(()))?;
+        *self.db.write().unwrap_or_else(PoisonError::into_inner) = Some(db);
+        Ok(())
+    }
+
+    /// Reads in one consistent state.
+    pub(crate) fn read<T>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        caught(|| work(&self.begin_read()?))
+    }
+
+    /// A consistent state to read from.
+    pub(crate) fn begin_read(&self) -> Result<ReadTransaction, Fault> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        let db = db.as_ref().ok_or(redb::StorageError::DatabaseClosed)?;
+        Ok(db.begin_read()?)
+    }
+
+    /// Writes in one transaction, which is on the disk when this returns `Ok`,
+    /// and not at all otherwise.
+    pub(crate) fn write<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        caught(|| {
+            let txn = {
+                let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+                let db = db.as_ref().ok_or(redb::StorageError::DatabaseClosed)?;
+                begin_write(db)?
+            };
+            let done = work(&txn)?;
+            txn.commit()?;
+            Ok(done)
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.medium.bytes()
+    }
+}
+
+/// A transaction that survives a power cut once committed, and leaves a file
+/// that opens in milliseconds after a crash, however large it is.
+pub(crate) fn begin_write(db: &Database) -> Result<WriteTransaction, Fault> {
+    let mut txn = db.begin_write()?;
+    txn.set_durability(Durability::Immediate)
+        .expect("no savepoint was made in this transaction");
+    txn.set_quick_repair(true);
+    Ok(txn)
+}
+
+/// Does `work`; a panic in it becomes a fault.
+pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Fault::Panic(text.unwrap_or("without a message").to_owned()))
+    })
+}
+
+fn open_held<T>(
+    medium: &dyn Medium,
+    look: impl FnOnce(&Database) -> Result<T, Fault>,
+) -> Result<(Database, T), Fault> {
+    caught(|| {
+        let inner = medium.backend()?;
+        if inner.len().map_err(redb::StorageError::Io)? == 0 {
+            return Err(Fault::Damage("the file is empty".to_owned()));
+        }
+        let held = Held::new(inner);
+        let db = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(held.clone())?;
+        let seen = look(&db)?;
+        held.release().map_err(redb::StorageError::Io)?;
+        Ok((db, seen))
+    })
+}
+
+/// A medium whose writes are kept in memory until [`Held::release`]: opening a
+/// database writes to it, and a damaged or newer file must stay as it is.
+#[derive(Clone)]
+struct Held(Arc<HeldInner>);
+
+struct HeldInner {
+    medium: Box<dyn StorageBackend>,
+    state: RwLock<State>,
+}
+
+enum State {
+    Held(Mutex<Kept>),
+    Released,
+    /// Not all that was kept could be written: what would come now does not
+    /// fit what is there.
+    Failed,
+}
+
+/// What was written since the opening, in order, and how it reads.
+struct Kept {
+    len: u64,
+    pages: BTreeMap<u64, Vec<u8>>,
+    log: Vec<Written>,
+}
+
+enum Written {
+    Bytes(u64, Vec<u8>),
+    Len(u64),
+    Sync,
+}
+
+const PAGE: u64 = 4_096;
+
+impl Held {
+    fn new(medium: Box<dyn StorageBackend>) -> Held {
+        let kept = Kept {
+            len: medium.len().unwrap_or(0),
+            pages: BTreeMap::new(),
+            log: Vec::new(),
+        };
+        Held(Arc::new(HeldInner {
+            medium,
+            state: RwLock::new(State::Held(Mutex::new(kept))),
+        }))
+    }
+
+    /// Writes to the medium what was kept, in the same order and with the same
+    /// syncs (redb's safety rests on them), and all further writes at once.
+    fn release(&self) -> io::Result<()> {
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        let State::Held(kept) = std::mem::replace(&mut *state, State::Failed) else {
+            return Ok(());
+        };
+        let log = kept
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .log;
+        for written in log {
+            match written {
+                Written::Bytes(offset, bytes) => self.0.medium.write(offset, &bytes)?,
+                Written::Len(len) => self.0.medium.set_len(len)?,
+                Written::Sync => self.0.medium.sync_data()?,
+            }
+        }
+        *state = State::Released;
+        Ok(())
+    }
+
+    /// Does `held` with what is kept, or `direct` with the medium.
+    fn either<T>(
+        &self,
+        held: impl FnOnce(&mut Kept, &dyn StorageBackend) -> io::Result<T>,
+        direct: impl FnOnce(&dyn StorageBackend) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            State::Released => {
+                drop(state);
+                direct(self.0.medium.as_ref())
+            }
+            State::Held(kept) => {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                held(&mut kept, self.0.medium.as_ref())
+            }
+            State::Failed => Err(io::Error::other("the store could not be opened")),
+        }
+    }
+}
+
+impl Kept {
+    /// The page at `start` as it reads now.
+    fn page(&mut self, start: u64, medium: &dyn StorageBackend) -> io::Result<&mut Vec<u8>> {
+        use std::collections::btree_map::Entry;
+        match self.pages.entry(start) {
+            Entry::Occupied(page) => Ok(page.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(medium_page(start, medium)?)),
+        }
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8], medium: &dyn StorageBackend) -> io::Result<()> {
+        if offset + out.len() as u64 > self.len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        for (start, within, part) in parts(offset, out.len()) {
+            let part = &mut out[part];
+            match self.pages.get(&start) {
+                Some(page) => part.copy_from_slice(&page[within..within + part.len()]),
+                None => {
+                    let page = medium_page(start, medium)?;
+                    part.copy_from_slice(&page[within..within + part.len()]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8], medium: &dyn StorageBackend) -> io::Result<()> {
+        self.len = self.len.max(offset + data.len() as u64);
+        for (start, within, part) in parts(offset, data.len()) {
+            let part = &data[part];
+            self.page(start, medium)?[within..within + part.len()].copy_from_slice(part);
+        }
+        self.log.push(Written::Bytes(offset, data.to_vec()));
+        Ok(())
+    }
+
+    fn set_len(&mut self, len: u64, medium: &dyn StorageBackend) -> io::Result<()> {
+        if len < self.len {
+            let start = len - len % PAGE;
+            let within = usize::try_from(len % PAGE).expect("less than a page");
+            self.page(start, medium)?[within..].fill(0);
+            let behind: Vec<u64> = self.pages.range(start + 1..).map(|(at, _)| *at).collect();
+            for at in behind {
+                self.pages.insert(at, empty_page());
+            }
+        }
+        self.len = len;
+        self.log.push(Written::Len(len));
+        Ok(())
+    }
+}
+
+fn empty_page() -> Vec<u8> {
+    vec![0; usize::try_from(PAGE).expect("a page is small")]
+}
+
+/// A page of the medium, with zeros behind its end.
+fn medium_page(start: u64, medium: &dyn StorageBackend) -> io::Result<Vec<u8>> {
+    let mut page = empty_page();
+    let there = medium.len()?.saturating_sub(start).min(PAGE);
+    let there = usize::try_from(there).expect("at most a page");
+    if there > 0 {
+        medium.read(start, &mut page[..there])?;
+    }
+    Ok(page)
+}
+
+/// The pages that `length` bytes from `offset` on touch: where each begins,
+/// the first byte in it, and the part of the bytes.
+fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        if done >= length {
+            return None;
+        }
+        let at = offset + done as u64;
+        let within = usize::try_from(at % PAGE).expect("less than a page");
+        let page = usize::try_from(PAGE).expect("a page is small");
+        let count = (page - within).min(length - done);
+        let part = done..done + count;
+        done += count;
+        Some((at - at % PAGE, within, part))
+    })
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Held")
+    }
+}
+
+impl StorageBackend for Held {
+    fn len(&self) -> io::Result<u64> {
+        self.either(|kept, _| Ok(kept.len), |medium| medium.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let cell = std::cell::RefCell::new(out);
+        self.either(
+            |kept, medium| kept.read(offset, &mut cell.borrow_mut(), medium),
+            |medium| medium.read(offset, &mut cell.borrow_mut()),
+        )
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.either(
+            |kept, medium| kept.set_len(len, medium),
+            |medium| medium.set_len(len),
+        )
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.either(
+            |kept, _| {
+                kept.log.push(Written::Sync);
+                Ok(())
+            },
+            |medium| medium.sync_data(),
+        )
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.either(
+            |kept, medium| kept.write(offset, data, medium),
+            |medium| medium.write(offset, data),
+        )
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.medium.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.medium.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> Result<bool, BackendError> {
+        self.0.medium.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.medium.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.medium.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.medium.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.medium.query_lock_range(start, end)
+    }
+}
+
+/// Puts an empty store at `path`, whole or not at all: it is made in memory,
+/// written under another name, synced and renamed. Does nothing if there is
+/// one.
+pub(crate) fn create_if_absent(path: &Path) -> Result<(), OpenError> {
+    let io_error = |doing: &'static str| {
+        move |source| OpenError::Io {
+            path: path.to_owned(),
+            doing,
+            source,
+        }
+    };
+    if path.try_exists().map_err(io_error("look for the store"))? {
+        return Ok(());
+    }
+    let image = crate::migrate::empty_image().map_err(|fault| OpenError::Corrupt {
+        path: path.to_owned(),
+        what: fault.to_string(),
+    })?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".new-{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    write_synced(&temporary, &image).map_err(io_error("create the store"))?;
+    // a link, unlike a rename, never replaces a store that came meanwhile
+    let linked = match std::fs::hard_link(&temporary, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    };
+    let removed = std::fs::remove_file(&temporary);
+    linked.and(removed).map_err(io_error("create the store"))?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))
+        .and_then(|folder| folder.sync_all())
+        .map_err(io_error("sync the folder of"))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(MODE)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// A file that only takes room: given up when the disk is full, so that there
+/// is some for alerts and for the inventory.
+pub(crate) struct Ballast {
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Ballast {
+    pub(crate) fn new(store: &Path, bytes: u64) -> Ballast {
+        let mut name = store.file_name().unwrap_or_default().to_owned();
+        name.push(".ballast");
+        Ballast {
+            path: store.with_file_name(name),
+            bytes,
+        }
+    }
+
+    /// Takes the room, if it is not taken. Without enough of it, nothing is
+    /// taken.
+    pub(crate) fn restore(&self) -> io::Result<()> {
+        let there = std::fs::metadata(&self.path).map_or(0, |file| file.blocks() * 512);
+        if self.bytes == 0 || there >= self.bytes {
+            return Ok(());
+        }
+        let made = self.make();
+        if made.is_err() {
+            self.release();
+        }
+        made
+    }
+
+    fn make(&self) -> io::Result<()> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(MODE)
+            .open(&self.path)?;
+        let length = i64::try_from(self.bytes).unwrap_or(i64::MAX);
+        nix::fcntl::posix_fallocate(&file, 0, length)?;
+        file.set_len(self.bytes)
+    }
+
+    /// Gives the room free; whether there was some.
+    pub(crate) fn release(&self) -> bool {
+        std::fs::remove_file(&self.path).is_ok()
+    }
+}

@@ -1,0 +1,393 @@
+//! The devices, with what keeps them unique and free of circles.
+//!
+//! [`Inventory`] is a snapshot that readers share. All checks are made by the
+//! writer against the newest one, so two changes at the same time cannot both
+//! pass.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use model::{Address, CredentialName, Device, DeviceDraft, DeviceId, Timestamp};
+
+use crate::book::{Book, Change};
+use crate::credentials;
+use crate::error::{Fault, Refusal};
+use crate::tables;
+
+/// Devices that can be kept, deleted ones included: ten times what one daemon
+/// can poll.
+pub const MAX_DEVICES: usize = 100_000;
+
+/// Ways that can lead to one device: more is a mistake in somebody's script.
+pub const MAX_PARENTS: usize = 64;
+
+/// Bytes of one device as it is kept: a name, a few words and tags.
+pub const MAX_DEVICE_BYTES: usize = 16 * 1024;
+
+/// All devices at one instant.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    devices: BTreeMap<DeviceId, Arc<Device>>,
+    /// Of live devices only.
+    names: HashMap<String, DeviceId>,
+    /// Of live devices only.
+    addresses: HashMap<Address, DeviceId>,
+    /// `(parent, child)` of live children.
+    links: BTreeSet<(DeviceId, DeviceId)>,
+}
+
+impl Inventory {
+    /// The device with this number, also a deleted one.
+    #[must_use]
+    pub fn device(&self, id: DeviceId) -> Option<&Arc<Device>> {
+        self.devices.get(&id)
+    }
+
+    /// The live device of this name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&Arc<Device>> {
+        self.device(*self.names.get(name)?)
+    }
+
+    /// The live device with this address.
+    #[must_use]
+    pub fn by_address(&self, address: &Address) -> Option<&Arc<Device>> {
+        self.device(*self.addresses.get(address)?)
+    }
+
+    /// Devices that are not deleted, by number.
+    pub fn live(&self) -> impl Iterator<Item = &Arc<Device>> {
+        self.all().filter(|device| device.deleted.is_none())
+    }
+
+    /// All devices, by number.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Device>> {
+        self.devices.values()
+    }
+
+    /// Live devices that name `id` as a parent.
+    pub fn children(&self, id: DeviceId) -> impl Iterator<Item = DeviceId> + '_ {
+        let all = (id, DeviceId(0))..=(id, DeviceId(u64::MAX));
+        self.links.range(all).map(|(_, child)| *child)
+    }
+
+    /// How many devices are not deleted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there is no live device.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Puts `device` in, in the place of what had its number.
+    pub(crate) fn insert(&mut self, device: Arc<Device>) {
+        if let Some(before) = self.devices.remove(&device.id) {
+            self.forget_index(&before);
+        }
+        if device.deleted.is_none() {
+            self.names.insert(device.name.clone(), device.id);
+            self.addresses.insert(device.address.clone(), device.id);
+            let links = device.parents.iter().map(|parent| (*parent, device.id));
+            self.links.extend(links);
+        }
+        self.devices.insert(device.id, device);
+    }
+
+    fn forget_index(&mut self, device: &Device) {
+        if device.deleted.is_some() {
+            return;
+        }
+        self.names.remove(&device.name);
+        self.addresses.remove(&device.address);
+        for parent in &device.parents {
+            self.links.remove(&(*parent, device.id));
+        }
+    }
+
+    fn next_id(&self) -> DeviceId {
+        DeviceId(self.devices.last_key_value().map_or(1, |(id, _)| id.0 + 1))
+    }
+
+    /// The live devices that use the credential `name`.
+    pub(crate) fn users_of(&self, name: &CredentialName) -> Vec<&Arc<Device>> {
+        self.live()
+            .filter(|device| device.credential.as_ref() == Some(name))
+            .collect()
+    }
+}
+
+/// Enters a device, and its credential if one comes with it: both or neither.
+pub(crate) fn create(
+    change: &mut Change<'_>,
+    draft: &DeviceDraft,
+    credential: Option<&(CredentialName, model::Credential)>,
+    now: Timestamp,
+) -> Result<Result<Arc<Device>, Refusal>, Fault> {
+    if let Some((name, secret)) = credential {
+        if let Err(refusal) = credentials::check_new(&change.book, name, secret) {
+            return Ok(Err(refusal));
+        }
+    }
+    let brought = credential.map(|(name, _)| name);
+    if let Err(refusal) = check_new(&change.book, draft, brought) {
+        return Ok(Err(refusal));
+    }
+    if let Some((name, secret)) = credential {
+        credentials::keep(change, name, secret, now)?;
+    }
+    let id = change.book.inventory.next_id();
+    keep(change, device_of(draft, id, now)).map(Ok)
+}
+
+/// Enters the good ones of `drafts`, and says of each other why not.
+pub(crate) fn create_all(
+    change: &mut Change<'_>,
+    drafts: &[DeviceDraft],
+    now: Timestamp,
+) -> Result<Vec<Result<Arc<Device>, Refusal>>, Fault> {
+    drafts
+        .iter()
+        .map(|draft| create(change, draft, None, now))
+        .collect()
+}
+
+/// Replaces all that people said of a device.
+pub(crate) fn replace(
+    change: &mut Change<'_>,
+    id: DeviceId,
+    draft: &DeviceDraft,
+    expected: Option<u64>,
+    now: Timestamp,
+) -> Result<Result<Arc<Device>, Refusal>, Fault> {
+    let before = match live_at(&change.book, id, expected) {
+        Ok(before) => before,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    if let Err(refusal) = check(&change.book, draft, Some(&before), None) {
+        return Ok(Err(refusal));
+    }
+    let device = Device {
+        created: before.created,
+        revision: before.revision + 1,
+        ..device_of(draft, id, now)
+    };
+    keep(change, device).map(Ok)
+}
+
+/// Marks a device as deleted; its name and address become free.
+pub(crate) fn delete(
+    change: &mut Change<'_>,
+    id: DeviceId,
+    expected: Option<u64>,
+    now: Timestamp,
+) -> Result<Result<Arc<Device>, Refusal>, Fault> {
+    let before = match live_at(&change.book, id, expected) {
+        Ok(before) => before,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let device = Device {
+        deleted: Some(now),
+        updated: now,
+        revision: before.revision + 1,
+        ..Device::clone(&before)
+    };
+    keep(change, device).map(Ok)
+}
+
+/// Takes a deletion back, unless somebody has the name or address meanwhile.
+pub(crate) fn restore(
+    change: &mut Change<'_>,
+    id: DeviceId,
+    now: Timestamp,
+) -> Result<Result<Arc<Device>, Refusal>, Fault> {
+    let before = match change.book.inventory.device(id) {
+        None => return Ok(Err(Refusal::NoSuchDevice { id })),
+        Some(device) if device.deleted.is_none() => return Ok(Err(Refusal::NotDeleted { id })),
+        Some(device) => device.clone(),
+    };
+    if let Err(refusal) = check(&change.book, &before.draft(), Some(&before), None) {
+        return Ok(Err(refusal));
+    }
+    let device = Device {
+        deleted: None,
+        updated: now,
+        revision: before.revision + 1,
+        ..Device::clone(&before)
+    };
+    keep(change, device).map(Ok)
+}
+
+fn device_of(draft: &DeviceDraft, id: DeviceId, now: Timestamp) -> Device {
+    let draft = draft.clone();
+    Device {
+        id,
+        name: draft.name,
+        address: draft.address,
+        kind: draft.kind,
+        vendor: draft.vendor,
+        model: draft.model,
+        os: draft.os,
+        site: draft.site,
+        location: draft.location,
+        tags: draft.tags,
+        parents: draft.parents,
+        poll: draft.poll,
+        credential: draft.credential,
+        enabled: draft.enabled,
+        created: now,
+        updated: now,
+        deleted: None,
+        revision: 1,
+    }
+}
+
+fn keep(change: &mut Change<'_>, device: Device) -> Result<Arc<Device>, Fault> {
+    tables::DEVICE.put(change.txn, device.id.0, &device)?;
+    let device = Arc::new(device);
+    Arc::make_mut(&mut change.book.inventory).insert(device.clone());
+    change.book.watched += 1;
+    Ok(device)
+}
+
+fn live_at(book: &Book, id: DeviceId, expected: Option<u64>) -> Result<Arc<Device>, Refusal> {
+    let device = book
+        .inventory
+        .device(id)
+        .ok_or(Refusal::NoSuchDevice { id })?;
+    if device.deleted.is_some() {
+        return Err(Refusal::Deleted { id });
+    }
+    match expected {
+        Some(expected) if expected != device.revision => Err(Refusal::RevisionMismatch {
+            expected,
+            found: device.revision,
+        }),
+        _ => Ok(device.clone()),
+    }
+}
+
+fn check_new(
+    book: &Book,
+    draft: &DeviceDraft,
+    brought: Option<&CredentialName>,
+) -> Result<(), Refusal> {
+    if book.inventory.devices.len() >= MAX_DEVICES {
+        return Err(Refusal::TooMany {
+            what: "devices, deleted ones included",
+            limit: MAX_DEVICES,
+        });
+    }
+    check(book, draft, None, brought)
+}
+
+/// Whether `draft` can take the place of `before`; `brought` is a credential
+/// that comes into being with it.
+fn check(
+    book: &Book,
+    draft: &DeviceDraft,
+    before: Option<&Device>,
+    brought: Option<&CredentialName>,
+) -> Result<(), Refusal> {
+    let own = before.map(|device| device.id);
+    check_unique(&book.inventory, draft, own)?;
+    check_parents(&book.inventory, draft, before)?;
+    if let Some(name) = &draft.credential {
+        if brought != Some(name) && !book.credentials.contains_key(name) {
+            return Err(Refusal::NoSuchCredential { name: name.clone() });
+        }
+    }
+    check_size(draft)
+}
+
+fn check_unique(
+    inventory: &Inventory,
+    draft: &DeviceDraft,
+    own: Option<DeviceId>,
+) -> Result<(), Refusal> {
+    let another = |found: Option<&Arc<Device>>| found.filter(|d| Some(d.id) != own).cloned();
+    if let Some(by) = another(inventory.by_name(&draft.name)) {
+        return Err(Refusal::NameTaken {
+            name: draft.name.clone(),
+            by: by.id,
+        });
+    }
+    if let Some(by) = another(inventory.by_address(&draft.address)) {
+        return Err(Refusal::AddressTaken {
+            address: draft.address.clone(),
+            by: by.id,
+            name: by.name.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// A parent has to be live, unless it was a parent before: a deleted parent
+/// must not keep people from changing the rest of the device.
+fn check_parents(
+    inventory: &Inventory,
+    draft: &DeviceDraft,
+    before: Option<&Device>,
+) -> Result<(), Refusal> {
+    if draft.parents.len() > MAX_PARENTS {
+        return Err(Refusal::TooMany {
+            what: "parents of a device",
+            limit: MAX_PARENTS,
+        });
+    }
+    let had = |id: &DeviceId| before.is_some_and(|device| device.parents.contains(id));
+    for id in &draft.parents {
+        let device = inventory.device(*id);
+        let is_live = device.is_some_and(|device| device.deleted.is_none());
+        if !is_live && !(device.is_some() && had(id)) {
+            return Err(Refusal::NoSuchParent { id: *id });
+        }
+    }
+    match before {
+        None => Ok(()),
+        Some(device) => check_no_circle(inventory, device.id, &draft.parents),
+    }
+}
+
+fn check_no_circle(
+    inventory: &Inventory,
+    own: DeviceId,
+    parents: &BTreeSet<DeviceId>,
+) -> Result<(), Refusal> {
+    for first in parents {
+        let mut seen = BTreeSet::new();
+        let mut open = vec![*first];
+        while let Some(id) = open.pop() {
+            if id == own {
+                return Err(Refusal::ParentCycle { id: *first });
+            }
+            if seen.insert(id) {
+                let above = inventory.device(id).map(|device| &device.parents);
+                open.extend(above.into_iter().flatten());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_size(draft: &DeviceDraft) -> Result<(), Refusal> {
+    let words = [
+        &draft.vendor,
+        &draft.model,
+        &draft.os,
+        &draft.site,
+        &draft.location,
+    ];
+    let words: usize = words.into_iter().flatten().map(String::len).sum();
+    let tags: usize = draft.tags.iter().map(String::len).sum();
+    if draft.name.len() + words + tags > MAX_DEVICE_BYTES {
+        return Err(Refusal::TooMany {
+            what: "bytes in one device",
+            limit: MAX_DEVICE_BYTES,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! What is to be told, until it is told: queued deliveries in memory and in
+//! one table, parked and delivered ones in tables of their own.
+
+use std::sync::Arc;
+
+use model::{Delivery, DeliveryState, OutboxId, Timestamp};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
+
+use crate::book::{Book, Change};
+use crate::error::{Fault, Refusal};
+use crate::record::Kept;
+use crate::tables;
+
+/// Deliveries that can wait: they are in memory. A notification beyond it is
+/// parked at once, which is shown, rather than keeping its alert out.
+pub const MAX_QUEUED: usize = 20_000;
+
+/// Parked deliveries that are kept: the oldest go first.
+pub const MAX_PARKED: u64 = 20_000;
+
+/// Done deliveries that are kept, whatever their age: the oldest go first.
+pub const MAX_DELIVERED: u64 = 100_000;
+
+/// Which deliveries are asked for.
+#[derive(Clone, Debug)]
+pub struct OutboxAsk {
+    /// In one of these states, by their words; empty: in any.
+    pub states: Vec<String>,
+    /// Older than this one.
+    pub before: Option<OutboxId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl OutboxAsk {
+    fn wants(&self, word: &str) -> bool {
+        self.states.is_empty() || self.states.iter().any(|state| state == word)
+    }
+}
+
+/// Gives `delivery` its number and keeps it.
+pub(crate) fn enqueue(change: &mut Change<'_>, delivery: &Delivery) -> Result<OutboxId, Fault> {
+    let id = OutboxId(change.book.next_delivery);
+    change.book.next_delivery += 1;
+    tables::COUNTER.put(
+        change.txn,
+        tables::NEXT_DELIVERY,
+        &change.book.next_delivery,
+    )?;
+    let mut delivery = Delivery {
+        id,
+        ..delivery.clone()
+    };
+    if change.book.queued.len() >= MAX_QUEUED {
+        delivery.state = DeliveryState::Parked;
+        delivery.last_error = Some(format!("{MAX_QUEUED} deliveries were waiting before it"));
+    }
+    keep(change, delivery)?;
+    Ok(id)
+}
+
+/// Replaces what is kept of `delivery`, wherever that is.
+pub(crate) fn update(
+    change: &mut Change<'_>,
+    delivery: &Delivery,
+) -> Result<Result<(), Refusal>, Fault> {
+    if !take_out(change, delivery.id)? {
+        return Ok(Err(Refusal::NoSuchDelivery { id: delivery.id }));
+    }
+    keep(change, delivery.clone()).map(Ok)
+}
+
+/// Queues a parked delivery again, due now.
+pub(crate) fn retry(
+    change: &mut Change<'_>,
+    id: OutboxId,
+    now: Timestamp,
+) -> Result<Result<Delivery, Refusal>, Fault> {
+    let Some(parked) = tables::PARKED.get_in(change.txn, id.0)? else {
+        let known = change.book.queued.contains_key(&id)
+            || tables::DELIVERED.get_in(change.txn, id.0)?.is_some();
+        return Ok(Err(if known {
+            Refusal::NotParked { id }
+        } else {
+            Refusal::NoSuchDelivery { id }
+        }));
+    };
+    if change.book.queued.len() >= MAX_QUEUED {
+        return Ok(Err(Refusal::TooMany {
+            what: "deliveries that wait",
+            limit: MAX_QUEUED,
+        }));
+    }
+    let delivery = Delivery {
+        state: DeliveryState::Queued { next: now },
+        ..parked
+    };
+    take_out(change, id)?;
+    keep(change, delivery.clone())?;
+    Ok(Ok(delivery))
+}
+
+fn take_out(change: &mut Change<'_>, id: OutboxId) -> Result<bool, Fault> {
+    if change.book.queued.contains_key(&id) {
+        Arc::make_mut(&mut change.book.queued).remove(&id);
+        return tables::QUEUED.remove(change.txn, id.0);
+    }
+    if change.book.parked.contains(&id) {
+        Arc::make_mut(&mut change.book.parked).remove(&id);
+        return tables::PARKED.remove(change.txn, id.0);
+    }
+    tables::DELIVERED.remove(change.txn, id.0)
+}
+
+fn keep(change: &mut Change<'_>, delivery: Delivery) -> Result<(), Fault> {
+    change.book.outbox_changes += 1;
+    let id = delivery.id;
+    match delivery.state {
+        DeliveryState::Queued { .. } => {
+            tables::QUEUED.put(change.txn, id.0, &delivery)?;
+            Arc::make_mut(&mut change.book.queued).insert(id, Arc::new(delivery));
+        }
+        DeliveryState::Parked => {
+            tables::PARKED.put(change.txn, id.0, &delivery)?;
+            Arc::make_mut(&mut change.book.parked).insert(id);
+            for old in forget_oldest(change, &tables::PARKED, MAX_PARKED)? {
+                Arc::make_mut(&mut change.book.parked).remove(&OutboxId(old));
+            }
+        }
+        DeliveryState::Delivered { .. } => {
+            tables::DELIVERED.put(change.txn, id.0, &delivery)?;
+            forget_oldest(change, &tables::DELIVERED, MAX_DELIVERED)?;
+        }
+    }
+    Ok(())
+}
+
+fn forget_oldest(
+    change: &Change<'_>,
+    kept: &Kept<u64, Delivery>,
+    limit: u64,
+) -> Result<Vec<u64>, Fault> {
+    let mut table = change.txn.open_table(kept.definition())?;
+    let mut forgotten = Vec::new();
+    while table.len()? > limit {
+        let oldest = table.pop_first()?;
+        forgotten.extend(oldest.map(|(key, _)| key.value()));
+    }
+    Ok(forgotten)
+}
+
+/// Those to be tried now, oldest first.
+pub(crate) fn due(book: &Book, now: Timestamp, limit: usize) -> Vec<Delivery> {
+    book.queued
+        .values()
+        .filter(|delivery| next_try(delivery).is_some_and(|next| next <= now))
+        .take(limit)
+        .map(|delivery| Delivery::clone(delivery))
+        .collect()
+}
+
+/// When the next one is to be tried.
+pub(crate) fn next(book: &Book) -> Option<Timestamp> {
+    book.queued.values().filter_map(|d| next_try(d)).min()
+}
+
+fn next_try(delivery: &Delivery) -> Option<Timestamp> {
+    match delivery.state {
+        DeliveryState::Queued { next } => Some(next),
+        DeliveryState::Parked | DeliveryState::Delivered { .. } => None,
+    }
+}
+
+/// The delivery with this number, wherever it is kept.
+pub(crate) fn find(
+    book: &Book,
+    txn: impl FnOnce() -> Result<ReadTransaction, Fault>,
+    id: OutboxId,
+) -> Result<Option<Delivery>, Fault> {
+    if let Some(delivery) = book.queued.get(&id) {
+        return Ok(Some(Delivery::clone(delivery)));
+    }
+    let txn = txn()?;
+    match tables::PARKED.get(&txn, id.0)? {
+        Some(delivery) => Ok(Some(delivery)),
+        None => tables::DELIVERED.get(&txn, id.0),
+    }
+}
+
+/// What `ask` asks for, newest first.
+pub(crate) fn list(
+    book: &Book,
+    txn: impl FnOnce() -> Result<ReadTransaction, Fault>,
+    ask: &OutboxAsk,
+) -> Result<Vec<Delivery>, Fault> {
+    let before = ask.before.unwrap_or(OutboxId(u64::MAX));
+    let mut found: Vec<Delivery> = Vec::new();
+    if ask.wants("queued") {
+        let queued = book.queued.range(..before).rev().take(ask.limit);
+        found.extend(queued.map(|(_, delivery)| Delivery::clone(delivery)));
+    }
+    if ask.wants("parked") || ask.wants("delivered") {
+        let txn = txn()?;
+        if ask.wants("parked") {
+            found.extend(newest(&txn, &tables::PARKED, before, ask.limit)?);
+        }
+        if ask.wants("delivered") {
+            found.extend(newest(&txn, &tables::DELIVERED, before, ask.limit)?);
+        }
+    }
+    found.sort_unstable_by_key(|delivery| std::cmp::Reverse(delivery.id));
+    // moved between our looks at memory and at the disk
+    found.dedup_by_key(|delivery| delivery.id);
+    found.truncate(ask.limit);
+    Ok(found)
+}
+
+fn newest(
+    txn: &ReadTransaction,
+    kept: &Kept<u64, Delivery>,
+    before: OutboxId,
+    limit: usize,
+) -> Result<Vec<Delivery>, Fault> {
+    let table = txn.open_table(kept.definition())?;
+    table
+        .range(..before.0)?
+        .rev()
+        .take(limit)
+        .map(|row| {
+            let (key, sealed) = row?;
+            kept.unseal(&key.value(), sealed.value())
+        })
+        .collect()
+}
+
+/// Forgets those delivered before `cutoff`, at most `count` of them.
+pub(crate) fn sweep(change: &Change<'_>, count: usize, cutoff: Timestamp) -> Result<(), Fault> {
+    let mut table = change.txn.open_table(tables::DELIVERED.definition())?;
+    for _ in 0..count {
+        let Some((id, delivery)) = table
+            .first()?
+            .map(|(key, sealed)| {
+                let delivery = tables::DELIVERED.unseal(&key.value(), sealed.value());
+                delivery.map(|delivery| (key.value(), delivery))
+            })
+            .transpose()?
+        else {
+            break;
+        };
+        if delivery.created >= cutoff {
+            break;
+        }
+        table.remove(id)?;
+    }
+    Ok(())
+}

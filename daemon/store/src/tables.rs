@@ -1,0 +1,107 @@
+//! The format of the store's file: schema 1.
+//!
+//! One redb file (format 3). Keys are whole numbers, tuples of them, or text.
+//! Every value is `version byte, body, CRC-32` (see [`crate::record`]); the sum
+//! covers the table's name, the key's bytes as redb writes them, the version
+//! and the body. Numbers in bodies of our own making are LEB128 varints;
+//! "signed" means zigzag. "postcard" is the postcard encoding of the named type
+//! of the crate `model`, whose fields must not move without a migration.
+//!
+//! | table | key | value, all in version 1 |
+//! |---|---|---|
+//! | `counter` | name | postcard u64: `schema`, `next_alert`, `next_delivery`, `heartbeat` |
+//! | `device` | device | postcard `Device`, deleted ones too |
+//! | `credential` | name | postcard `(Credential, updated)` |
+//! | `rule` | name | postcard `Rule`: those of the API |
+//! | `alert` | alert | postcard `Alert` that is not resolved |
+//! | `alert_past` | alert | postcard `Alert` that is resolved |
+//! | `queued` | delivery | postcard `Delivery` to be tried |
+//! | `parked` | delivery | postcard `Delivery` that was refused for good |
+//! | `delivered` | delivery | postcard `Delivery` that is done |
+//! | `facts` | device | postcard `Facts` |
+//! | `address` | host name | postcard `IpAddr`: the last one it was known to have |
+//! | `totals` | 0 | postcard [`Totals`]: what the sample tables hold |
+//! | `track` | track | postcard [`TrackKey`]: whose samples these are |
+//! | `state` | track | postcard [`TrackState`]: how far it is |
+//! | `columns` | columns | postcard [`ColumnsEntry`]: fingerprint and last use |
+//! | `series` | (columns, piece) | the series of these columns, see [`crate::samples`] |
+//! | `row` | (track, ms, piece) | one poll's values, see [`crate::samples`] |
+//! | `chunk` | (track, ms of its first row, piece) | a run of rows by columns, see [`crate::samples`] |
+//!
+//! A *track* is a run of samples of one device and one check in which time only
+//! goes forward. When the clock is set back, a new track of the same device and
+//! check begins; a reader merges them by time.
+
+use std::net::IpAddr;
+
+use model::{Alert, Delivery, Device, Facts, GroupKey, Outcome, Rule};
+use serde::{Deserialize, Serialize};
+
+use crate::credentials::KeptCredential;
+use crate::record::Kept;
+
+/// The newest schema that this version reads, and the one that it writes.
+pub(crate) const SCHEMA: u32 = 1;
+
+pub(crate) const COUNTER: Kept<&str, u64> = Kept::new("counter", 1);
+pub(crate) const DEVICE: Kept<u64, Device> = Kept::new("device", 1);
+pub(crate) const CREDENTIAL: Kept<&str, KeptCredential> = Kept::new("credential", 1);
+pub(crate) const RULE: Kept<&str, Rule> = Kept::new("rule", 1);
+pub(crate) const ALERT: Kept<u64, Alert> = Kept::new("alert", 1);
+pub(crate) const ALERT_PAST: Kept<u64, Alert> = Kept::new("alert_past", 1);
+pub(crate) const QUEUED: Kept<u64, Delivery> = Kept::new("queued", 1);
+pub(crate) const PARKED: Kept<u64, Delivery> = Kept::new("parked", 1);
+pub(crate) const DELIVERED: Kept<u64, Delivery> = Kept::new("delivered", 1);
+pub(crate) const FACTS: Kept<u64, Facts> = Kept::new("facts", 1);
+pub(crate) const ADDRESS: Kept<&str, IpAddr> = Kept::new("address", 1);
+pub(crate) const TOTALS: Kept<u32, Totals> = Kept::new("totals", 1);
+pub(crate) const TRACK: Kept<u32, TrackKey> = Kept::new("track", 1);
+pub(crate) const STATE: Kept<u32, TrackState> = Kept::new("state", 1);
+pub(crate) const COLUMNS: Kept<u32, ColumnsEntry> = Kept::new("columns", 1);
+
+/// Keys of [`COUNTER`].
+pub(crate) const SCHEMA_KEY: &str = "schema";
+pub(crate) const NEXT_ALERT: &str = "next_alert";
+pub(crate) const NEXT_DELIVERY: &str = "next_delivery";
+pub(crate) const HEARTBEAT: &str = "heartbeat";
+
+/// What the sample tables hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    /// Polls' rows, in chunks or not.
+    pub(crate) rows: u64,
+    /// Values in them, those that were not measured included.
+    pub(crate) samples: u64,
+    pub(crate) chunks: u64,
+    /// Of `samples`, those in chunks.
+    pub(crate) chunk_samples: u64,
+    /// What the chunks take, checksums included.
+    pub(crate) chunk_bytes: u64,
+}
+
+/// Whose samples a track has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TrackKey {
+    pub(crate) group: GroupKey,
+}
+
+/// How far a track is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TrackState {
+    /// The newest row's time in ms; 0 if there is none.
+    pub(crate) newest: u64,
+    /// Rows that are not yet in chunks.
+    pub(crate) run: u32,
+    /// Up to this row, in ms, history was removed because of its age.
+    pub(crate) trimmed: u64,
+    /// How the latest asking went.
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// What is known of columns without reading their series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ColumnsEntry {
+    pub(crate) fingerprint: u64,
+    /// When a row was last written with them, in ms, exact to a day.
+    pub(crate) used: u64,
+}

@@ -1,0 +1,1 @@
+//! Stories that need the whole store.

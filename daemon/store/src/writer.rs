@@ -1,0 +1,502 @@
+//! The one thread that writes.
+//!
+//! It takes what waits, puts all of it into one transaction, and tells whoever
+//! waits only once that is on the disk. When the disk takes nothing, reports
+//! become visible all the same and wait in memory, changes are refused, and a
+//! probe every [`PROBE_EVERY`] finds out when there is room again. Damage or a
+//! panic in redb ends the thread: going on could make it worse.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::{PollReport, PollRow, Timestamp};
+use redb::WriteTransaction;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::book::{Book, Change};
+use crate::disk::Ballast;
+use crate::error::{Fault, WriteError};
+use crate::queue::{Batch, Job};
+use crate::samples::row::MAX_COLUMNS;
+use crate::samples::write::{Ready, Tracks};
+use crate::shared::Shared;
+use crate::stats::StoreHealth;
+use crate::{alerts, outbox, tables};
+
+/// How often a disk that takes no writes is tried.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+
+/// Reports written at once when there is room again.
+const BACKLOG_BATCH: usize = 512;
+
+/// How often old things are looked for, at most.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Tracks that one sweep looks at: all of 20,000 within six minutes, so up to
+/// 64 chunks a second go, which is thirty times what comes at that size.
+const SWEEP_TRACKS: usize = 64;
+
+/// Alerts and deliveries that one sweep looks at.
+const SWEEP_ROWS: usize = 64;
+
+type Waiting = (Box<dyn Job>, OwnedSemaphorePermit);
+
+/// See the module.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    tracks: Tracks,
+    ballast: Ballast,
+    backlog: Backlog,
+    /// Why nothing is written, if nothing is.
+    trouble: Option<String>,
+    /// Whether a change is worth a try while nothing is written: once per
+    /// probe.
+    may_try: bool,
+    probe_at: Option<Instant>,
+    now: Timestamp,
+    swept: Instant,
+    track_cursor: u32,
+    alert_cursor: u64,
+    /// Addresses that came while nothing was written.
+    addresses: Vec<(String, IpAddr)>,
+}
+
+/// Reports that are visible but not on the disk.
+#[derive(Default)]
+struct Backlog {
+    reports: VecDeque<Ready>,
+    bytes: usize,
+}
+
+impl Backlog {
+    /// Adds `reports`; drops the oldest beyond `limit` bytes and counts them.
+    fn push(&mut self, reports: Vec<Ready>, limit: usize) -> u64 {
+        for report in reports {
+            self.bytes += weight(&report);
+            self.reports.push_back(report);
+        }
+        let mut dropped = 0;
+        while self.bytes > limit {
+            let Some(oldest) = self.reports.pop_front() else {
+                break;
+            };
+            self.bytes -= weight(&oldest);
+            dropped += 1;
+        }
+        dropped
+    }
+
+    fn oldest(&mut self) -> &[Ready] {
+        let count = self.reports.len().min(BACKLOG_BATCH);
+        &self.reports.make_contiguous()[..count]
+    }
+
+    fn written(&mut self, count: usize) {
+        for report in self.reports.drain(..count) {
+            self.bytes -= weight(&report);
+        }
+    }
+}
+
+/// What a report takes in memory, roughly.
+fn weight(report: &Ready) -> usize {
+    const REPORT: usize = 400;
+    const INTERFACE: usize = 400;
+    let values = report.row.as_ref().map_or(0, |row| row.values.len());
+    let interfaces = report
+        .facts
+        .as_ref()
+        .map_or(0, |facts| facts.interfaces.len());
+    REPORT + values * size_of::<f64>() + interfaces * INTERFACE
+}
+
+impl Writer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        tracks: Tracks,
+        ballast: Ballast,
+        now: Timestamp,
+    ) -> Writer {
+        Writer {
+            shared,
+            tracks,
+            ballast,
+            backlog: Backlog::default(),
+            trouble: None,
+            may_try: true,
+            probe_at: None,
+            now,
+            swept: Instant::now(),
+            track_cursor: 0,
+            alert_cursor: 0,
+            addresses: Vec::new(),
+        }
+    }
+
+    /// Writes until the store is closed, or until it must not go on.
+    pub(crate) fn run(mut self) {
+        if let Err(error) = self.ballast.restore() {
+            tracing::warn!(%error, "no room for the ballast beside the store");
+        }
+        let mut result = Ok(());
+        while result.is_ok() {
+            let batch = self.shared.queue.next(self.patience(), self.timeout());
+            let closing = batch.closing;
+            result = self.serve(batch);
+            if closing && result.is_ok() {
+                result = self.drain();
+                break;
+            }
+        }
+        if let Err(fault) = result {
+            tracing::error!(%fault, "the store is damaged: nothing more is written");
+            self.shared.set_fault(fault.to_string());
+        }
+        self.shared.queue.abandon();
+        self.shared.disk.close();
+    }
+
+    fn patience(&self) -> Duration {
+        self.shared.options.commit_every
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if self.trouble.is_none() && !self.backlog.reports.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let probe_at = self.probe_at?;
+        Some(probe_at.saturating_duration_since(Instant::now()))
+    }
+
+    /// `Err` is damage: the end.
+    fn serve(&mut self, batch: Batch) -> Result<(), Fault> {
+        let reports: Vec<Ready> = batch
+            .reports
+            .into_iter()
+            .filter_map(|report| self.ready(report))
+            .collect();
+        self.addresses.extend(batch.addresses);
+        if self.probe_at.is_some_and(|at| at <= Instant::now()) {
+            self.probe()?;
+        }
+        let result = if self.trouble.is_some() {
+            self.keep_in_memory(reports);
+            self.serve_jobs_alone(batch.jobs)
+        } else if self.backlog.reports.is_empty() {
+            self.serve_all(batch.jobs, reports)
+        } else {
+            self.keep_in_memory(reports);
+            self.serve_with_backlog(batch.jobs)
+        };
+        self.shared.note_backlog(self.backlog.reports.len());
+        result
+    }
+
+    /// As it should be: everything goes to the disk, then becomes visible.
+    fn serve_all(&mut self, mut jobs: Vec<Waiting>, reports: Vec<Ready>) -> Result<(), Fault> {
+        if jobs.is_empty() && reports.is_empty() && self.addresses.is_empty() {
+            return Ok(());
+        }
+        match self.transact(&mut jobs, &reports) {
+            Ok(book) => {
+                self.shared.publish(book);
+                self.shared.view.publish(&reports);
+                finish(jobs, &Ok(()));
+                Ok(())
+            }
+            Err(fault) => {
+                self.keep_in_memory(reports);
+                self.fell(fault, jobs)
+            }
+        }
+    }
+
+    /// There is room again: what waited in memory goes first.
+    fn serve_with_backlog(&mut self, mut jobs: Vec<Waiting>) -> Result<(), Fault> {
+        let mut backlog = std::mem::take(&mut self.backlog);
+        let count = backlog.oldest().len();
+        let written = self.transact(&mut jobs, backlog.oldest());
+        if written.is_ok() {
+            backlog.written(count);
+        }
+        self.backlog = backlog;
+        match written {
+            Ok(book) => {
+                self.shared.publish(book);
+                finish(jobs, &Ok(()));
+                Ok(())
+            }
+            Err(fault) => self.fell(fault, jobs),
+        }
+    }
+
+    /// The disk takes no samples; perhaps it takes the few bytes of a change.
+    fn serve_jobs_alone(&mut self, mut jobs: Vec<Waiting>) -> Result<(), Fault> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        if !self.may_try {
+            self.refuse(jobs);
+            return Ok(());
+        }
+        if let Err(fault) = self.reopen() {
+            return self.give_up(fault, jobs);
+        }
+        match self.transact(&mut jobs, &[]) {
+            Ok(book) => {
+                self.shared.publish(book);
+                finish(jobs, &Ok(()));
+                Ok(())
+            }
+            Err(fault) => self.give_up(fault, jobs),
+        }
+    }
+
+    /// The disk took nothing for the first time. On a full one the ballast
+    /// makes room for the changes among what was to be written.
+    fn fell(&mut self, fault: Fault, jobs: Vec<Waiting>) -> Result<(), Fault> {
+        if fault.is_damage() {
+            finish(jobs, &Err(not_writing(&fault.to_string())));
+            return Err(fault);
+        }
+        let released = fault.is_full() && self.ballast.release();
+        tracing::error!(%fault, released, "the store cannot be written: polls are kept in memory");
+        self.in_trouble(&fault);
+        self.shared.disk.close();
+        self.may_try = true;
+        self.serve_jobs_alone(jobs)
+    }
+
+    /// Not even the changes can be written until the next probe.
+    fn give_up(&mut self, fault: Fault, jobs: Vec<Waiting>) -> Result<(), Fault> {
+        finish(jobs, &Err(not_writing(&fault.to_string())));
+        if fault.is_damage() {
+            return Err(fault);
+        }
+        self.in_trouble(&fault);
+        self.shared.disk.close();
+        self.may_try = false;
+        Ok(())
+    }
+
+    fn in_trouble(&mut self, fault: &Fault) {
+        let error = if fault.is_full() {
+            "the disk is full: make room, and polls kept in memory are written by themselves"
+                .to_owned()
+        } else {
+            fault.to_string()
+        };
+        self.shared.set_health(StoreHealth::NotWriting {
+            since: self.shared.troubled_since().unwrap_or(self.now),
+            error: error.clone(),
+        });
+        self.trouble = Some(error);
+        self.probe_at = Some(Instant::now() + PROBE_EVERY);
+    }
+
+    fn refuse(&self, jobs: Vec<Waiting>) {
+        let why = self
+            .trouble
+            .as_deref()
+            .unwrap_or("the disk takes no writes");
+        finish(jobs, &Err(not_writing(why)));
+    }
+
+    /// Tries whether the disk takes writes again.
+    fn probe(&mut self) -> Result<(), Fault> {
+        self.probe_at = Some(Instant::now() + PROBE_EVERY);
+        self.may_try = true;
+        if let Err(fault) = self.reopen() {
+            return self.give_up(fault, Vec::new());
+        }
+        // no room for the ballast is too little room for samples
+        if self.ballast.restore().is_err() {
+            return Ok(());
+        }
+        let mut backlog = std::mem::take(&mut self.backlog);
+        let count = backlog.oldest().len();
+        let mut heartbeat: Vec<Waiting> = Vec::new();
+        let written = self.transact(&mut heartbeat, backlog.oldest());
+        if written.is_ok() {
+            backlog.written(count);
+        }
+        self.backlog = backlog;
+        match written {
+            Ok(book) => {
+                self.shared.publish(book);
+                self.trouble = None;
+                self.probe_at = None;
+                self.shared.set_health(StoreHealth::Ok);
+                let waiting = self.backlog.reports.len();
+                tracing::info!(waiting, "the store is written again");
+                Ok(())
+            }
+            Err(fault) if fault.is_damage() => Err(fault),
+            Err(fault) => {
+                if fault.is_full() {
+                    self.ballast.release();
+                }
+                self.give_up(fault, Vec::new())
+            }
+        }
+    }
+
+    fn reopen(&self) -> Result<(), Fault> {
+        if self.shared.disk.is_open() {
+            return Ok(());
+        }
+        self.shared.disk.reopen()
+    }
+
+    fn keep_in_memory(&mut self, reports: Vec<Ready>) {
+        self.shared.view.publish(&reports);
+        let dropped = self
+            .backlog
+            .push(reports, self.shared.options.backlog_bytes);
+        self.shared.note_dropped(dropped);
+    }
+
+    /// Writes what waits in memory before the store closes.
+    fn drain(&mut self) -> Result<(), Fault> {
+        if self.trouble.is_some() {
+            self.probe()?;
+        }
+        while self.trouble.is_none() && !self.backlog.reports.is_empty() {
+            self.serve_with_backlog(Vec::new())?;
+        }
+        let lost = self.backlog.reports.len();
+        if lost > 0 {
+            let why = self.trouble.clone().unwrap_or_default();
+            self.shared.set_lost(lost as u64, why);
+        }
+        Ok(())
+    }
+
+    /// One transaction: all of it is on the disk when this returns `Ok`, or
+    /// none of it.
+    fn transact(&mut self, jobs: &mut [Waiting], reports: &[Ready]) -> Result<Book, Fault> {
+        let began = Instant::now();
+        let shared = self.shared.clone();
+        let written = shared.disk.write(|txn| self.fill(txn, jobs, reports));
+        let mut registry = shared
+            .registry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match written {
+            Ok(book) => {
+                registry.committed();
+                if self.tracks.tracks_change() {
+                    shared.view.set_tracks(self.tracks.by_group());
+                }
+                self.tracks.committed();
+                self.addresses.clear();
+                shared.note_commit(began.elapsed(), &mut self.tracks);
+                Ok(book)
+            }
+            Err(fault) => {
+                registry.rolled_back();
+                self.tracks.rolled_back();
+                Err(fault)
+            }
+        }
+    }
+
+    fn fill(
+        &mut self,
+        txn: &WriteTransaction,
+        jobs: &mut [Waiting],
+        reports: &[Ready],
+    ) -> Result<Book, Fault> {
+        let mut change = Change {
+            txn,
+            book: Book::clone(&self.shared.book()),
+            file_rules: self.shared.file_rules(),
+        };
+        for (job, _room) in jobs {
+            job.run(&mut change)?;
+        }
+        self.tracks.write_all(txn, &self.shared.registry, reports)?;
+        for (host, ip) in &self.addresses {
+            tables::ADDRESS.put(txn, host.as_str(), ip)?;
+        }
+        if self.swept.elapsed() >= SWEEP_EVERY && self.trouble.is_none() {
+            self.swept = Instant::now();
+            self.sweep(&change)?;
+        }
+        Ok(change.book)
+    }
+
+    /// Takes away what is too old, a bounded amount at a time.
+    fn sweep(&mut self, change: &Change<'_>) -> Result<(), Fault> {
+        let samples = self.now.minus(self.shared.options.keep_samples);
+        let past = self.now.minus(self.shared.options.keep_alerts);
+        let cursor = self.track_cursor;
+        self.track_cursor = self
+            .tracks
+            .forget_old(change.txn, cursor, SWEEP_TRACKS, samples)?;
+        let mut registry = self
+            .shared
+            .registry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        registry.forget_unused(change.txn, samples, 1)?;
+        drop(registry);
+        self.alert_cursor = alerts::sweep(change, self.alert_cursor, SWEEP_ROWS, past)?;
+        outbox::sweep(change, SWEEP_ROWS, past)
+    }
+
+    /// A report as it will be kept, or nothing if it makes no sense.
+    fn ready(&mut self, report: PollReport) -> Option<Ready> {
+        self.now = report.outcome.at;
+        let row = match report.row {
+            None => None,
+            Some(row) => Some(self.ready_row(report.group, row)?),
+        };
+        let known = self.shared.view.facts(report.group.device);
+        let facts = report.facts.filter(|facts| {
+            known.is_none_or(|known| {
+                known.system != facts.system || known.interfaces != facts.interfaces
+            })
+        });
+        Some(Ready {
+            group: report.group,
+            outcome: report.outcome,
+            row,
+            facts: facts.map(Arc::new),
+        })
+    }
+
+    fn ready_row(&self, group: model::GroupKey, row: PollRow) -> Option<PollRow> {
+        let (values, columns) = (row.values.len(), row.columns.series().len());
+        if values != columns || columns > MAX_COLUMNS {
+            let (device, check) = (group.device, group.check.word());
+            tracing::error!(%device, check, values, columns, "a row of values does not fit its columns, or is too wide: dropped");
+            return None;
+        }
+        let mut registry = self
+            .shared
+            .registry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let columns = registry.intern(&row.columns);
+        Some(PollRow {
+            group,
+            columns,
+            ..row
+        })
+    }
+}
+
+fn not_writing(why: &str) -> WriteError {
+    WriteError::NotWriting {
+        why: why.to_owned(),
+    }
+}
+
+fn finish(jobs: Vec<Waiting>, result: &Result<(), WriteError>) {
+    for (job, _room) in jobs {
+        job.finish(result.clone());
+    }
+}
