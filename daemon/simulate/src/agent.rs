@@ -422,12 +422,13 @@ impl Snapshot<'_> {
         self.condition.standing(port, self.agent.standing(port))
     }
 
-    fn active(&self, port: u32, now: Timestamp) -> Active {
-        self.condition.active(port, self.agent.standing(port), now)
+    fn active(&self, port: u32, life: &Port, now: Timestamp) -> Active {
+        self.condition.active(port, life.standing(), now)
     }
 
     fn count(&self, port: u32, counter: fn(&Port, Way, Active) -> u64, way: Way) -> u64 {
-        counter(&self.agent.port(port), way, self.active(port, self.now))
+        let life = self.agent.port(port);
+        counter(&life, way, self.active(port, &life, self.now))
     }
 
     fn non_unicast(&self, port: u32, way: Way) -> u64 {
@@ -435,10 +436,8 @@ impl Snapshot<'_> {
     }
 
     fn octets(&self, port: u32, way: Way) -> u64 {
-        let counted = |now| {
-            let life = self.agent.port(port);
-            life.octets(way, self.active(port, now))
-        };
+        let life = self.agent.port(port);
+        let counted = |now| life.octets(way, self.active(port, &life, now));
         match self.condition.wrapped {
             Some((at, width)) if self.condition.discontinuity(port) == Some(at) => {
                 let before = counted(at);

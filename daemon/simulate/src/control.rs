@@ -22,7 +22,7 @@ use crate::fault::{Fault, FaultError, FaultWordsError};
 use crate::site::{SimulatedDevice, Site};
 
 /// The longest line; the longest command has a device and an interface.
-const LINE_BYTES: u64 = 1_024;
+const LINE_BYTES: usize = 1_024;
 
 /// Clients at once. One person and a few scripts.
 const CLIENTS: usize = 16;
@@ -181,7 +181,7 @@ async fn converse(stream: UnixStream, site: &Site) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
-        let mut limited = (&mut stream).take(LINE_BYTES);
+        let mut limited = (&mut stream).take(LINE_BYTES as u64);
         let Ok(read) = timeout(IDLE, limited.read_until(b'\n', &mut line)).await else {
             return Ok(());
         };
@@ -189,7 +189,7 @@ async fn converse(stream: UnixStream, site: &Site) -> io::Result<()> {
             return Ok(());
         }
         let whole = line.ends_with(b"\n");
-        let answer = if whole || line.len() < 1_024 {
+        let answer = if whole || line.len() < LINE_BYTES {
             reply(site, &String::from_utf8_lossy(&line))
         } else {
             format!("error: a line has at most {LINE_BYTES} bytes\n")

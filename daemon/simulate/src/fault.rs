@@ -370,7 +370,6 @@ impl PortChange {
 pub(crate) struct Condition {
     /// It answers nothing before this, and its uptime counts from it.
     pub(crate) boot: Timestamp,
-    /// It has restarted since the site was started.
     pub(crate) down: bool,
     pub(crate) silent: bool,
     pub(crate) slow: Duration,
@@ -385,7 +384,9 @@ pub(crate) struct Condition {
     pub(crate) community: Option<Box<[u8]>>,
     /// How often ifIndexes were given anew.
     pub(crate) reindexed: u32,
+    /// When counters jumped towards their end.
     pub(crate) wrapped: Option<(Timestamp, WrapWidth)>,
+    /// Interfaces that somebody touched.
     ports: BTreeMap<u32, PortChange>,
 }
 

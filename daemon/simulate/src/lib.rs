@@ -3,9 +3,9 @@
 //!
 //! A [`Site`] is many devices in one process. Each has an address of its own in
 //! 127.0.0.0/8; one socket serves them all, and replies come from the address
-//! that was asked. Values are pure functions of the device's seed and the time
-//! ([`traffic`](self)), so a device that nobody asks costs nothing, and 1,000 of
-//! them fit beside what they test.
+//! that was asked. Values are pure functions of the device's seed and the time,
+//! so a device that nobody asks costs nothing, and 1,000 of them fit beside what
+//! they test.
 //!
 //! The simulator shares no protocol code with the collectors: it is their peer.
 //! The binary `simulate` runs a site, prints its inventory and passes commands
