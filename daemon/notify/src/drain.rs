@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Delivery, Timestamp};
+use store::Store;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,31 @@ const KEEP_AGAIN: Duration = Duration::from_secs(5);
 /// The wait for the outbox after the stop: a commit takes milliseconds, and a
 /// disk that is full is not well again before the daemon is gone.
 const KEEP_GRACE: Duration = Duration::from_secs(5);
+
+/// Sends what `store`'s outbox holds until `stop`, then finishes the delivery
+/// in hand, for at most the mailer's timeout, and ends. Also ends when the
+/// store is closed.
+///
+/// New settings come through `mailer` and count from the next delivery on;
+/// with `None` everything waits. `health` tells how mail does; `clock` says
+/// what time it is.
+pub async fn drain(
+    store: Store,
+    mailer: watch::Receiver<Option<Arc<Mailer>>>,
+    health: MailHealth,
+    clock: fn() -> Timestamp,
+    stop: CancellationToken,
+) {
+    let drain = Drain {
+        outbox: store,
+        carrier: Line::default(),
+        lanes: Lanes::default(),
+        health,
+        clock,
+        stop,
+    };
+    drain.run(mailer).await;
+}
 
 struct Drain<O, C, F> {
     outbox: O,
@@ -126,10 +152,6 @@ impl<O: Outbox, C: Carrier, F: Fn() -> Timestamp + Send> Drain<O, C, F> {
     fn look(&mut self) -> Result<Delivery, Option<Instant>> {
         let now = Instant::now();
         let mut limit = LOOK;
-        if self.lanes.is_server_left_alone(now) {
-            // somebody's test may stand behind all that waits
-            limit = LOOK_MAX;
-        }
         loop {
             let mut queued = self.outbox.queued(limit);
             let is_all = queued.len() < limit;
@@ -180,30 +202,43 @@ impl<O: Outbox, C: Carrier, F: Fn() -> Timestamp + Send> Drain<O, C, F> {
     /// Keeps `settled`, however long the disk needs: nothing else is sent
     /// meanwhile, or a crash would send all of that again. `false` if it is
     /// time to end.
-    async fn keep(&self, settled: Delivery) -> bool {
-        let keeping = async {
-            let mut told = false;
-            loop {
-                match self.outbox.keep(settled.clone()).await {
-                    Ok(()) => return true,
-                    Err(KeepError::Refused(why)) => {
-                        warn!(delivery = %settled.id, %why, "a delivery's fate is not kept");
-                        return true;
-                    }
-                    Err(KeepError::Closed) => return false,
-                    Err(KeepError::TryAgain(why)) => {
-                        if !std::mem::replace(&mut told, true) {
-                            warn!(delivery = %settled.id, %why, "the outbox cannot be written; no mail is sent");
-                        }
-                        self.health.outbox(Some(why));
-                        sleep(KEEP_AGAIN).await;
-                    }
-                }
-            }
-        };
+    async fn keep(&mut self, settled: Delivery) -> bool {
+        let keeping = keep_at_last(&self.outbox, &self.health, &settled);
         let kept = in_time(&self.stop, KEEP_GRACE, keeping).await;
-        self.health.outbox(None);
-        kept.unwrap_or(false)
+        match kept {
+            Some(Ok(())) => true,
+            Some(Err(KeepError::Refused(why))) => {
+                warn!(delivery = %settled.id, %why, "a delivery's fate is not kept");
+                self.lanes.set_aside(settled.id, Instant::now());
+                true
+            }
+            Some(Err(KeepError::TryAgain(_) | KeepError::Closed)) | None => false,
+        }
+    }
+}
+
+/// Tries until the outbox has `settled`, or never will.
+async fn keep_at_last(
+    outbox: &impl Outbox,
+    health: &MailHealth,
+    settled: &Delivery,
+) -> Result<(), KeepError> {
+    let mut is_known = false;
+    loop {
+        match outbox.keep(settled.clone()).await {
+            Err(KeepError::TryAgain(why)) => {
+                if !is_known {
+                    warn!(delivery = %settled.id, %why, "the outbox cannot be written; no mail is sent");
+                }
+                is_known = true;
+                health.outbox(Some(why));
+                sleep(KEEP_AGAIN).await;
+            }
+            done => {
+                health.outbox(None);
+                return done;
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! back by an hour does not hold mail for an hour.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use model::{Channel, Delivery, NotificationEvent, OutboxId};
 use tokio::time::Instant;
@@ -95,9 +96,14 @@ impl Lanes {
         self.put_off.insert(settled.id, put_off);
     }
 
-    /// Whether the server is being left alone.
-    pub(crate) fn is_server_left_alone(&self, now: Instant) -> bool {
-        self.server.is_some_and(|until| until > now)
+    /// Leaves the delivery `id` alone for a day: what became of it cannot be
+    /// kept, so it would be sent again and again.
+    pub(crate) fn set_aside(&mut self, id: OutboxId, now: Instant) {
+        let put_off = PutOff {
+            until: now + Duration::from_secs(86_400),
+            holds_its_recipient: false,
+        };
+        self.put_off.insert(id, put_off);
     }
 
     /// Forgets what waits: everything gets a try.
@@ -123,8 +129,6 @@ fn sooner(known: Option<Instant>, other: Instant) -> Option<Instant> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use model::Timestamp;
 
     use super::*;

@@ -48,6 +48,7 @@ mod status;
 mod templates;
 mod words;
 
+pub use drain::drain;
 pub use letter::Letter;
 pub use settings::{MailError, MailSettings, Mailer, Secret, Tls};
 pub use settle::{Answer, RetryPolicy, Trouble, Whose, settle};

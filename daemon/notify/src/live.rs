@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::NotificationEvent::{Firing, Resolved, Test};
-use model::Timestamp;
+use model::{Channel, Delivery, DeliveryState, Timestamp};
+use store::{Store, StoreOptions};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::{Child, ChildStdout};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::desk::Desk;
 use crate::drain::tests::drain_desk;
 use crate::settings::tests::settings;
-use crate::words::tests::NIGHT;
+use crate::words::tests::{NIGHT, delivery};
 use crate::{MailHealth, MailSettings, Mailer, Secret, Tls};
 
 /// The Debian package's Python; another one in PATH may not have the module.
@@ -161,6 +162,16 @@ impl Certificates {
     fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
+}
+
+/// A port that refuses connections and that nobody gets by chance, but that a
+/// server can be started on.
+fn closed_port() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
 }
 
 /// Settings for a server on this machine, with waits for people in a hurry.
@@ -501,9 +512,7 @@ async fn what_was_queued_while_the_server_was_down_is_delivered_once_and_in_orde
     if !is_there() {
         return;
     }
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let (_kept, port) = closed_port();
     let recipients: Vec<String> = (0..20).map(|n| format!("r{n}@example.net")).collect();
     let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
     let desk = Desk::with_alerts_to(&recipients);
@@ -574,10 +583,108 @@ async fn a_line_that_breaks_before_the_last_ok_means_the_same_mail_again() {
     );
 }
 
+/// The store in `folder`, opened anew.
+async fn store_in(folder: &Path) -> Store {
+    let options = StoreOptions {
+        path: folder.join("sotp.redb"),
+        commit_every: Duration::from_millis(10),
+        backlog_bytes: 1 << 20,
+        ballast_bytes: 0,
+        keep_samples: Duration::from_secs(86_400),
+        keep_alerts: Duration::from_secs(86_400),
+    };
+    tokio::task::spawn_blocking(|| Store::open(options, NIGHT).unwrap())
+        .await
+        .unwrap()
+}
+
+async fn close(store: Store) {
+    tokio::task::spawn_blocking(|| store.close().unwrap())
+        .await
+        .unwrap();
+}
+
+fn at_night() -> Timestamp {
+    NIGHT
+}
+
+/// The public reconciler, until what is queued in `store` `is_so`; then it is
+/// told to stop.
+async fn drain_until(store: &Store, port: u16, is_so: impl Fn(&[Delivery]) -> bool) {
+    let mailer = Some(Arc::new(Mailer::new(to_port(port)).unwrap()));
+    let (_mailers, watched) = watch::channel(mailer);
+    let stop = CancellationToken::new();
+    let health = MailHealth::default();
+    let task = crate::drain(
+        store.clone(),
+        watched,
+        health.clone(),
+        at_night,
+        stop.clone(),
+    );
+    let task = tokio::spawn(task);
+    let began = Instant::now();
+    loop {
+        let queued = store.outbox_due(Timestamp(u64::MAX), 100);
+        if is_so(&queued) {
+            break;
+        }
+        assert!(
+            began.elapsed() < PATIENCE,
+            "{queued:#?} {:#?}",
+            health.status()
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.cancel();
+    tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_stores_outbox_is_told_in_order_over_an_outage_and_a_restart() {
+    if !is_there() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (_kept, port) = closed_port();
+
+    let store = store_in(folder.path()).await;
+    for n in 0..5 {
+        let mut told = delivery(Firing);
+        told.channel = Channel::Mail {
+            to: format!("r{n}@example.net"),
+        };
+        store.enqueue(told).await.unwrap();
+    }
+    drain_until(&store, port, |queued| queued[0].attempts >= 2).await;
+    let queued = store.outbox_due(Timestamp(u64::MAX), 100);
+    assert_eq!(queued.len(), 5);
+    assert!(queued[0].last_error.is_some());
+    close(store).await;
+
+    let mut server = MailServer::start(&["--port", &port.to_string()]).await;
+    let store = store_in(folder.path()).await;
+    drain_until(&store, port, <[Delivery]>::is_empty).await;
+    let to: Vec<String> = server
+        .mails(5)
+        .await
+        .into_iter()
+        .map(|(to, _)| to)
+        .collect();
+    assert_eq!(
+        to,
+        ["r0", "r1", "r2", "r3", "r4"].map(|name| format!("{name}@example.net"))
+    );
+    let first = store.delivery(queued[0].id).unwrap().unwrap();
+    assert_eq!(first.state, DeliveryState::Delivered { at: NIGHT });
+    assert_eq!(first.last_error, None);
+    close(store).await;
+}
+
 #[tokio::test]
 async fn a_clock_before_1970_or_in_the_far_future_still_makes_a_mail() {
     for created in [0, 1, u64::MAX] {
-        let mut told = crate::words::tests::delivery(Firing);
+        let mut told = delivery(Firing);
         told.created = Timestamp(created);
         assert!(
             Mailer::new(settings())

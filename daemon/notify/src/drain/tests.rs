@@ -448,3 +448,12 @@ async fn new_settings_count_from_the_next_mail_of_a_run_on() {
         ["sotp@example.net", "new@example.net", "new@example.net"]
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_whose_fate_is_not_wanted_is_not_sent_for_ever() {
+    let desk = Desk::with_alerts_to(&["a@x.net", "b@x.net"]);
+    desk.set_disk(Err(KeepError::Refused("no such delivery".to_owned())));
+    let office = Office::open(&desk, |_, _| TAKE);
+    office.until(|o| o.second() > 3_600).await;
+    assert_eq!(office.tried(), ["a@x.net", "b@x.net"]);
+}
