@@ -127,10 +127,10 @@ pub(crate) fn create(
     credential: Option<&(CredentialName, model::Credential)>,
     now: Timestamp,
 ) -> Result<Result<Arc<Device>, Refusal>, Fault> {
-    if let Some((name, secret)) = credential {
-        if let Err(refusal) = credentials::check_new(&change.book, name, secret) {
-            return Ok(Err(refusal));
-        }
+    if let Some((name, secret)) = credential
+        && let Err(refusal) = credentials::check_new(&change.book, name, secret)
+    {
+        return Ok(Err(refusal));
     }
     let brought = credential.map(|(name, _)| name);
     if let Err(refusal) = check_new(&change.book, draft, brought) {
@@ -295,10 +295,11 @@ fn check(
     let own = before.map(|device| device.id);
     check_unique(&book.inventory, draft, own)?;
     check_parents(&book.inventory, draft, before)?;
-    if let Some(name) = &draft.credential {
-        if brought != Some(name) && !book.credentials.contains_key(name) {
-            return Err(Refusal::NoSuchCredential { name: name.clone() });
-        }
+    if let Some(name) = &draft.credential
+        && brought != Some(name)
+        && !book.credentials.contains_key(name)
+    {
+        return Err(Refusal::NoSuchCredential { name: name.clone() });
     }
     check_size(draft)
 }
@@ -341,8 +342,7 @@ fn check_parents(
     let had = |id: &DeviceId| before.is_some_and(|device| device.parents.contains(id));
     for id in &draft.parents {
         let device = inventory.device(*id);
-        let is_live = device.is_some_and(|device| device.deleted.is_none());
-        if !is_live && !(device.is_some() && had(id)) {
+        if !device.is_some_and(|device| device.deleted.is_none() || had(id)) {
             return Err(Refusal::NoSuchParent { id: *id });
         }
     }

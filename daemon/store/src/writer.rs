@@ -175,7 +175,7 @@ impl Writer {
         let reports: Vec<Ready> = batch
             .reports
             .into_iter()
-            .filter_map(|report| self.ready(report))
+            .map(|report| self.ready(report))
             .collect();
         self.addresses.extend(batch.addresses);
         if self.probe_at.is_some_and(|at| at <= Instant::now()) {
@@ -447,27 +447,25 @@ impl Writer {
         outbox::sweep(change, SWEEP_ROWS, past)
     }
 
-    /// A report as it will be kept, or nothing if it makes no sense.
-    fn ready(&mut self, report: PollReport) -> Option<Ready> {
+    /// A report as it will be kept.
+    fn ready(&mut self, report: PollReport) -> Ready {
         self.now = report.outcome.at;
-        let row = match report.row {
-            None => None,
-            Some(row) => Some(self.ready_row(report.group, row)?),
-        };
+        let row = report.row.and_then(|row| self.ready_row(report.group, row));
         let known = self.shared.view.facts(report.group.device);
         let facts = report.facts.filter(|facts| {
             known.is_none_or(|known| {
                 known.system != facts.system || known.interfaces != facts.interfaces
             })
         });
-        Some(Ready {
+        Ready {
             group: report.group,
             outcome: report.outcome,
             row,
             facts: facts.map(Arc::new),
-        })
+        }
     }
 
+    /// A row with interned columns, or nothing if it makes no sense.
     fn ready_row(&self, group: model::GroupKey, row: PollRow) -> Option<PollRow> {
         let (values, columns) = (row.values.len(), row.columns.series().len());
         if values != columns || columns > MAX_COLUMNS {

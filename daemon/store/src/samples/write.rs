@@ -92,7 +92,7 @@ impl Tracks {
     ) -> Result<(Tracks, Vec<Start>), Fault> {
         let mut tracks = Tracks::default();
         tables::TRACK.load(txn, |id, key| {
-            tracks.add(id, key.group, Position::default())
+            tracks.add(id, key.group, Position::default());
         })?;
         let mut outcomes = HashMap::new();
         let mut strays = 0;

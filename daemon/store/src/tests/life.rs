@@ -1,0 +1,522 @@
+//! Devices, credentials, rules, alerts and deliveries through their lives, and
+//! over restarts.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use model::{
+    Address, AlertId, AlertState, Condition, Credential, CredentialName, DeliveryState,
+    DeviceDraft, DeviceId, DownAfter, Facts, OutboxId, Rule, RuleName, RuleSource, Selector,
+    Severity, Timestamp,
+};
+
+use super::support::*;
+use crate::{AlertsAsk, Judgement, OpenError, OutboxAsk, Refusal, Store, StoreHealth, WriteError};
+
+fn refused<T: std::fmt::Debug>(result: Result<T, WriteError>) -> Refusal {
+    match result {
+        Err(WriteError::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn community(text: &str) -> Credential {
+    Credential::SnmpV2c {
+        community: text.as_bytes().to_vec(),
+    }
+}
+
+fn name(text: &str) -> CredentialName {
+    CredentialName(text.to_owned())
+}
+
+fn with_parents(name: &str, address: &str, parents: &[u64]) -> DeviceDraft {
+    DeviceDraft {
+        parents: parents.iter().map(|id| DeviceId(*id)).collect(),
+        ..draft(name, address)
+    }
+}
+
+#[test]
+fn a_device_keeps_its_number_and_counts_its_changes_over_restarts() {
+    let home = Home::new();
+    let store = home.open();
+    let device = create(&store, "core1", "10.0.0.1");
+    assert_eq!((device.id, device.revision), (DeviceId(1), 1));
+    let later = NOW.plus(Duration::from_secs(5));
+    let renamed = draft("core-1", "10.0.0.1");
+    let replaced = block_on(store.replace_device(device.id, renamed, Some(1), later)).unwrap();
+    assert_eq!(
+        (replaced.created, replaced.updated, replaced.revision),
+        (NOW, later, 2)
+    );
+    store.close().unwrap();
+
+    let store = home.open();
+    let inventory = store.inventory();
+    assert_eq!(inventory.by_name("core-1"), Some(&replaced));
+    assert_eq!(inventory.by_name("core1"), None);
+    assert_eq!(create(&store, "core2", "10.0.0.2").id, DeviceId(2));
+}
+
+#[test]
+fn names_and_addresses_of_live_devices_are_unique() {
+    let home = Home::new();
+    let store = home.open();
+    create(&store, "a", "10.0.0.1");
+    let again = |name: &str, address: &str| {
+        refused(block_on(store.create_device(
+            draft(name, address),
+            None,
+            NOW,
+        )))
+    };
+    let by = DeviceId(1);
+    let taken = Refusal::NameTaken {
+        name: "a".into(),
+        by,
+    };
+    assert_eq!(again("a", "10.0.0.2"), taken);
+    let text = again("b", "10.0.0.1").to_string();
+    assert_eq!(
+        text,
+        "the address 10.0.0.1 is taken by device 1 (a); change or delete that one first"
+    );
+
+    block_on(store.delete_device(by, None, NOW)).unwrap();
+    let second = create(&store, "a", "10.0.0.1");
+    let restored = block_on(store.restore_device(by, NOW));
+    assert_eq!(
+        refused(restored),
+        Refusal::NameTaken {
+            name: "a".into(),
+            by: second.id
+        }
+    );
+    block_on(store.delete_device(second.id, Some(1), NOW)).unwrap();
+    let back = block_on(store.restore_device(by, NOW)).unwrap();
+    assert_eq!((back.deleted, back.revision), (None, 3));
+    assert_eq!(store.inventory().len(), 1);
+    assert_eq!(store.inventory().all().count(), 2);
+}
+
+#[test]
+fn a_deleted_device_is_neither_changed_nor_deleted_again() {
+    let home = Home::new();
+    let store = home.open();
+    let id = create(&store, "a", "10.0.0.1").id;
+    assert_eq!(
+        refused(block_on(store.restore_device(id, NOW))),
+        Refusal::NotDeleted { id }
+    );
+    block_on(store.delete_device(id, None, NOW)).unwrap();
+    let gone = Refusal::Deleted { id };
+    assert_eq!(refused(block_on(store.delete_device(id, None, NOW))), gone);
+    let replaced = store.replace_device(id, draft("b", "10.0.0.2"), None, NOW);
+    assert_eq!(refused(block_on(replaced)), gone);
+    let id = DeviceId(9);
+    assert_eq!(
+        refused(block_on(store.delete_device(id, None, NOW))),
+        Refusal::NoSuchDevice { id }
+    );
+}
+
+#[test]
+fn a_change_on_an_old_revision_is_refused() {
+    let home = Home::new();
+    let store = home.open();
+    let id = create(&store, "a", "10.0.0.1").id;
+    let change = |expected| store.replace_device(id, draft("a", "10.0.0.1"), expected, NOW);
+    block_on(change(Some(1))).unwrap();
+    assert_eq!(
+        refused(block_on(change(Some(1)))),
+        Refusal::RevisionMismatch {
+            expected: 1,
+            found: 2
+        }
+    );
+    block_on(change(None)).unwrap();
+}
+
+#[test]
+fn a_device_is_never_reached_through_itself() {
+    let home = Home::new();
+    let store = home.open();
+    create(&store, "a", "10.0.0.1");
+    let new = |draft| block_on(store.create_device(draft, None, NOW));
+    new(with_parents("b", "10.0.0.2", &[1])).unwrap();
+    new(with_parents("c", "10.0.0.3", &[2])).unwrap();
+    let circle = store.replace_device(DeviceId(1), with_parents("a", "10.0.0.1", &[3]), None, NOW);
+    assert_eq!(
+        refused(block_on(circle)),
+        Refusal::ParentCycle { id: DeviceId(3) }
+    );
+    let itself = store.replace_device(DeviceId(1), with_parents("a", "10.0.0.1", &[1]), None, NOW);
+    assert_eq!(
+        refused(block_on(itself)),
+        Refusal::ParentCycle { id: DeviceId(1) }
+    );
+    let nobody = new(with_parents("d", "10.0.0.4", &[77]));
+    assert_eq!(refused(nobody), Refusal::NoSuchParent { id: DeviceId(77) });
+    let children: Vec<DeviceId> = store.inventory().children(DeviceId(1)).collect();
+    assert_eq!(children, [DeviceId(2)]);
+}
+
+#[test]
+fn a_deleted_parent_does_not_keep_its_child_from_changing() {
+    let home = Home::new();
+    let store = home.open();
+    create(&store, "a", "10.0.0.1");
+    let child = with_parents("b", "10.0.0.2", &[1]);
+    block_on(store.create_device(child.clone(), None, NOW)).unwrap();
+    block_on(store.delete_device(DeviceId(1), None, NOW)).unwrap();
+    let renamed = DeviceDraft {
+        name: "b2".into(),
+        ..child
+    };
+    block_on(store.replace_device(DeviceId(2), renamed, None, NOW)).unwrap();
+    let new = block_on(store.create_device(with_parents("c", "10.0.0.3", &[1]), None, NOW));
+    assert_eq!(refused(new), Refusal::NoSuchParent { id: DeviceId(1) });
+}
+
+#[test]
+fn of_many_devices_the_good_ones_are_entered_and_the_others_named() {
+    let home = Home::new();
+    let store = home.open();
+    let drafts = vec![
+        draft("a", "10.0.0.1"),
+        draft("a", "10.0.0.2"),
+        draft("b", "10.0.0.1"),
+        draft("c", "c.example.net"),
+    ];
+    let entered = block_on(store.create_devices(drafts, NOW)).unwrap();
+    let good: Vec<bool> = entered.iter().map(Result::is_ok).collect();
+    assert_eq!(good, [true, false, false, true]);
+    let address: Address = "c.example.net".parse().unwrap();
+    assert_eq!(store.inventory().by_address(&address).unwrap().name, "c");
+    assert_eq!(store.stats().commits, 1);
+}
+
+#[test]
+fn a_device_and_its_credential_come_together_or_not_at_all() {
+    let home = Home::new();
+    let store = home.open();
+    let with = |name_: &str, address: &str, credential: &str| DeviceDraft {
+        credential: Some(name(credential)),
+        ..draft(name_, address)
+    };
+    let none = block_on(store.create_device(with("a", "10.0.0.1", "lab"), None, NOW));
+    assert_eq!(
+        refused(none),
+        Refusal::NoSuchCredential { name: name("lab") }
+    );
+    let bring = |draft, secret: &str| {
+        let credential = Some((name("lab"), community(secret)));
+        block_on(store.create_device(draft, credential, NOW))
+    };
+    bring(with("a", "10.0.0.1", "lab"), "one").unwrap();
+    refused(bring(with("a", "10.0.0.9", "lab"), "one"));
+    let other = refused(bring(with("b", "10.0.0.2", "lab"), "two"));
+    assert!(matches!(other, Refusal::CredentialInUse { .. }), "{other}");
+    assert_eq!(store.credential(&name("lab")), Some(community("one")));
+    bring(with("b", "10.0.0.2", "lab"), "one").unwrap();
+    assert_eq!(store.credentials(), [(name("lab"), "snmp-v2c", NOW, 2)]);
+
+    let used = refused(block_on(store.delete_credential(&name("lab"))));
+    assert!(used.to_string().contains("is used by a, b"), "{used}");
+    for id in [1, 2] {
+        block_on(store.delete_device(DeviceId(id), None, NOW)).unwrap();
+    }
+    block_on(store.delete_credential(&name("lab"))).unwrap();
+    let restored = block_on(store.restore_device(DeviceId(1), NOW));
+    assert_eq!(
+        refused(restored),
+        Refusal::NoSuchCredential { name: name("lab") }
+    );
+    store.close().unwrap();
+    assert_eq!(home.open().credential(&name("lab")), None);
+}
+
+fn rule(name: &str, source: RuleSource) -> Rule {
+    Rule {
+        name: RuleName(name.into()),
+        severity: Severity::Critical,
+        enabled: true,
+        selector: Selector::default(),
+        condition: Condition::Availability {
+            check: model::Check::Icmp,
+            after: DownAfter::Rounds(3),
+        },
+        note: None,
+        source,
+        updated: Timestamp(0),
+        revision: 0,
+    }
+}
+
+#[test]
+fn a_rule_of_a_file_wins_and_is_changed_in_its_file() {
+    let home = Home::new();
+    let store = home.open();
+    let put =
+        |name: &str, expected| block_on(store.put_rule(rule(name, RuleSource::Api), expected, NOW));
+    let kept = put("a", None).unwrap();
+    assert_eq!((kept.revision, kept.updated), (1, NOW));
+    assert_eq!(put("a", Some(1)).unwrap().revision, 2);
+    assert!(matches!(
+        refused(put("a", Some(1))),
+        Refusal::RevisionMismatch { .. }
+    ));
+    assert!(matches!(
+        refused(put("z", Some(1))),
+        Refusal::NoSuchRule { .. }
+    ));
+
+    let mut changed = store.changed();
+    changed.mark_unchanged();
+    let file = RuleSource::File("/etc/sotp/rules/b.toml".into());
+    store.set_file_rules(vec![rule("b", file.clone()), rule("a", file.clone())]);
+    assert!(changed.has_changed().unwrap());
+    let sources: Vec<RuleSource> = store.rules().iter().map(|r| r.source.clone()).collect();
+    assert_eq!(sources, [file.clone(), file]);
+    let text = refused(put("b", None)).to_string();
+    assert!(text.contains("/etc/sotp/rules/b.toml"), "{text}");
+    let gone = refused(block_on(store.delete_rule(&RuleName("b".into()), None)));
+    assert!(matches!(gone, Refusal::RuleFromFile { .. }));
+    store.set_file_rules(Vec::new());
+    store.close().unwrap();
+
+    let store = home.open();
+    assert_eq!(store.rules().len(), 1);
+    block_on(store.delete_rule(&RuleName("a".into()), Some(2))).unwrap();
+    assert!(store.rules().is_empty());
+}
+
+fn ask(states: &[&str]) -> AlertsAsk {
+    AlertsAsk {
+        states: states.iter().map(|state| (*state).to_owned()).collect(),
+        device: None,
+        rule: None,
+        severity: None,
+        before: None,
+        limit: 100,
+    }
+}
+
+fn ids(store: &Store, ask: &AlertsAsk) -> Vec<u64> {
+    store
+        .alerts(ask)
+        .unwrap()
+        .iter()
+        .map(|alert| alert.id.0)
+        .collect()
+}
+
+#[test]
+fn alerts_and_what_tells_of_them_are_kept_together_and_numbered_once() {
+    let home = Home::new();
+    let store = home.open();
+    assert_eq!(store.next_alert_id(), 1);
+    let judgement = Judgement {
+        alerts: (1..=5).map(|id| alert(id, AlertState::Firing)).collect(),
+        gone: Vec::new(),
+        deliveries: vec![delivery(20), delivery(10)],
+    };
+    block_on(store.judge(judgement)).unwrap();
+    let judgement = Judgement {
+        alerts: vec![
+            alert(2, AlertState::Resolved),
+            alert(4, AlertState::Resolved),
+        ],
+        gone: vec![AlertId(5)],
+        deliveries: Vec::new(),
+    };
+    block_on(store.judge(judgement)).unwrap();
+    store.close().unwrap();
+
+    let store = home.open();
+    assert_eq!(store.next_alert_id(), 6);
+    let open: Vec<u64> = store.open_alerts().iter().map(|alert| alert.id.0).collect();
+    assert_eq!(open, [1, 3]);
+    assert_eq!(ids(&store, &ask(&[])), [4, 3, 2, 1]);
+    assert_eq!(ids(&store, &ask(&["resolved"])), [4, 2]);
+    assert_eq!(ids(&store, &ask(&["firing", "pending"])), [3, 1]);
+    let before = Some(AlertId(4));
+    assert_eq!(
+        ids(
+            &store,
+            &AlertsAsk {
+                before,
+                limit: 2,
+                ..ask(&[])
+            }
+        ),
+        [3, 2]
+    );
+    let device = Some(DeviceId(1));
+    assert_eq!(ids(&store, &AlertsAsk { device, ..ask(&[]) }), [4, 1]);
+    assert_eq!(
+        store.alert(AlertId(4)).unwrap().unwrap().state,
+        AlertState::Resolved
+    );
+    assert_eq!(store.alert(AlertId(5)).unwrap(), None);
+
+    let due: Vec<u64> = store
+        .outbox_due(Timestamp(15), 10)
+        .iter()
+        .map(|d| d.id.0)
+        .collect();
+    assert_eq!(due, [2]);
+    assert_eq!(store.outbox_next(), Some(Timestamp(10)));
+    let due: Vec<u64> = store
+        .outbox_due(Timestamp(25), 10)
+        .iter()
+        .map(|d| d.id.0)
+        .collect();
+    assert_eq!(due, [1, 2], "oldest first");
+}
+
+#[test]
+fn a_delivery_is_queued_parked_tried_again_and_done() {
+    let home = Home::new();
+    let store = home.open();
+    let mut changes = store.outbox_changed();
+    let id = block_on(store.enqueue(delivery(10))).unwrap();
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    assert_eq!(id, OutboxId(1));
+    let not_parked = refused(block_on(store.retry_delivery(id, NOW)));
+    assert_eq!(not_parked, Refusal::NotParked { id });
+
+    let mut tried = store.delivery(id).unwrap().unwrap();
+    tried.state = DeliveryState::Parked;
+    tried.last_error = Some("550 no such user".into());
+    block_on(store.update_delivery(tried.clone())).unwrap();
+    assert!(store.outbox_due(NOW, 10).is_empty());
+    assert_eq!(store.stats().parked_outbox, 1);
+    store.close().unwrap();
+
+    let store = home.open();
+    assert_eq!(store.delivery(id).unwrap(), Some(tried));
+    let again = block_on(store.retry_delivery(id, NOW)).unwrap();
+    assert_eq!(again.state, DeliveryState::Queued { next: NOW });
+    let done = DeliveryState::Delivered { at: NOW };
+    block_on(store.update_delivery(model::Delivery {
+        state: done.clone(),
+        ..again
+    }))
+    .unwrap();
+    assert_eq!(store.outbox_next(), None);
+    block_on(store.enqueue(delivery(10))).unwrap();
+    let ask = |states: &[&str]| OutboxAsk {
+        states: states.iter().map(|state| (*state).to_owned()).collect(),
+        before: None,
+        limit: 10,
+    };
+    let all = store.outbox(&ask(&[])).unwrap();
+    assert_eq!(all.iter().map(|d| d.id.0).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(store.outbox(&ask(&["delivered"])).unwrap()[0].state, done);
+    let unknown = OutboxId(9);
+    let retried = refused(block_on(store.retry_delivery(unknown, NOW)));
+    assert_eq!(retried, Refusal::NoSuchDelivery { id: unknown });
+}
+
+#[test]
+fn facts_and_addresses_are_kept_and_written_only_when_they_change() {
+    let home = Home::new();
+    let store = home.open();
+    let facts = |name: &str, changed| Facts {
+        system: model::SystemFacts {
+            name: Some(name.into()),
+            ..Default::default()
+        },
+        changed,
+        ..Default::default()
+    };
+    let send_facts = |at: u64, name: &str| {
+        let mut report = report(icmp(1), Timestamp(at), &["x"], &[1.0]);
+        report.facts = Some(facts(name, Timestamp(at)));
+        send(&store, report);
+        store.facts(DeviceId(1)).unwrap().changed
+    };
+    assert_eq!(send_facts(10, "core1"), Timestamp(10));
+    assert_eq!(send_facts(20, "core1"), Timestamp(10), "nothing changed");
+    assert_eq!(send_facts(30, "core-1"), Timestamp(30));
+    store.keep_address("core1.example.net", "10.0.0.1".parse().unwrap());
+    store.close().unwrap();
+
+    let store = home.open();
+    assert_eq!(
+        store.facts(DeviceId(1)).as_deref(),
+        Some(&facts("core-1", Timestamp(30)))
+    );
+    assert_eq!(
+        store.last_address("core1.example.net"),
+        Some("10.0.0.1".parse().unwrap())
+    );
+    assert_eq!(store.last_address("other"), None);
+}
+
+#[test]
+fn a_second_instance_is_told_that_the_store_is_in_use() {
+    let home = Home::new();
+    let store = home.open();
+    let error = Store::open(home.options(), NOW).unwrap_err();
+    assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
+    assert!(error.to_string().contains("in use by another process"));
+    create(&store, "a", "10.0.0.1");
+    store.close().unwrap();
+    home.open();
+}
+
+#[test]
+fn a_store_is_only_read_by_its_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    home.open();
+    let mode = std::fs::metadata(home.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let beside: BTreeSet<String> = std::fs::read_dir(home.path().parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(beside, BTreeSet::from(["sotp.redb".to_owned()]));
+}
+
+#[test]
+fn a_heartbeat_goes_through_the_disk_and_the_end_is_told() {
+    let home = Home::new();
+    let store = home.open();
+    assert!(block_on(store.heartbeat()).unwrap() > Duration::ZERO);
+    assert_eq!(store.stats().commits, 1);
+    assert_eq!(store.stats().health, StoreHealth::Ok);
+    let other = store.clone();
+    store.close().unwrap();
+    block_on(other.writer_gone());
+    assert!(matches!(
+        block_on(other.heartbeat()),
+        Err(WriteError::Closed)
+    ));
+    assert!(other.try_reserve().is_none());
+}
+
+#[test]
+fn what_was_accepted_is_written_before_the_store_closes() {
+    let home = Home::new();
+    let store = Store::open(
+        crate::StoreOptions {
+            commit_every: Duration::from_secs(3_600),
+            ..home.options()
+        },
+        NOW,
+    )
+    .unwrap();
+    for at in 1..=5u32 {
+        let at_ms = Timestamp(u64::from(at) * 1000);
+        let report = report(icmp(1), at_ms, &["x"], &[f64::from(at)]);
+        store.try_reserve().unwrap().send(report);
+    }
+    assert_eq!(store.stats().queue_len, 5);
+    store.close().unwrap();
+    assert_eq!(points(&home.open(), 1).len(), 5);
+}

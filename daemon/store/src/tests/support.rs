@@ -1,0 +1,190 @@
+//! A store in a folder of its own, and things to put in it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::{
+    Alert, AlertId, AlertState, Breaks, Channel, Check, Columns, Delivery, DeliveryState, Device,
+    DeviceDraft, DeviceId, GroupKey, Labels, MetricKind, NotificationEvent, OutboxId, Outcome,
+    PollReport, PollRow, RuleName, SeriesKey, Severity, Timestamp,
+};
+
+use crate::{Point, Select, Store, StoreOptions};
+
+/// When the stories play.
+pub(super) const NOW: Timestamp = Timestamp(1_795_230_000_000);
+
+pub(super) fn options(folder: &Path) -> StoreOptions {
+    StoreOptions {
+        path: folder.join("sotp.redb"),
+        commit_every: Duration::from_millis(1),
+        backlog_bytes: 1 << 20,
+        ballast_bytes: 0,
+        keep_samples: Duration::from_secs(30 * 86_400),
+        keep_alerts: Duration::from_secs(365 * 86_400),
+    }
+}
+
+/// A store, opened again as often as a story needs.
+pub(super) struct Home {
+    folder: tempfile::TempDir,
+}
+
+impl Home {
+    pub(super) fn new() -> Home {
+        Home {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.options().path
+    }
+
+    pub(super) fn options(&self) -> StoreOptions {
+        options(self.folder.path())
+    }
+
+    pub(super) fn open(&self) -> Store {
+        Store::open(self.options(), NOW).unwrap()
+    }
+}
+
+/// Runs async calls of the store from a plain test.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// Asks until `answer` comes, for ten seconds at most.
+pub(super) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let give_up = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < give_up, "never came: {what}");
+        std::thread::yield_now();
+    }
+}
+
+pub(super) fn draft(name: &str, address: &str) -> DeviceDraft {
+    DeviceDraft::new(name.to_owned(), address.parse().unwrap())
+}
+
+pub(super) fn create(store: &Store, name: &str, address: &str) -> Arc<Device> {
+    block_on(store.create_device(draft(name, address), None, NOW)).unwrap()
+}
+
+pub(super) fn icmp(device: u64) -> GroupKey {
+    GroupKey {
+        device: DeviceId(device),
+        check: Check::Icmp,
+    }
+}
+
+pub(super) fn columns(names: &[&str]) -> Arc<Columns> {
+    let series = names.iter().map(|name| SeriesKey {
+        metric: (*name).into(),
+        labels: Arc::new(Labels::default()),
+        kind: MetricKind::Counter64,
+    });
+    Arc::new(Columns::new(series.collect()))
+}
+
+pub(super) fn outcome(at: Timestamp) -> Outcome {
+    Outcome {
+        at,
+        took: Duration::from_millis(7),
+        failure: None,
+        partial: Vec::new(),
+    }
+}
+
+pub(super) fn report(group: GroupKey, at: Timestamp, names: &[&str], values: &[f64]) -> PollReport {
+    PollReport {
+        group,
+        outcome: outcome(at),
+        row: Some(PollRow {
+            group,
+            at,
+            columns: columns(names),
+            values: values.into(),
+            breaks: Breaks::None,
+        }),
+        facts: None,
+    }
+}
+
+/// Hands a report over, and waits until it is visible.
+pub(super) fn send(store: &Store, report: PollReport) {
+    let before = store.committed_since(u64::MAX - 1).upto;
+    store.try_reserve().unwrap().send(report);
+    until("the report", || {
+        (store.committed_since(u64::MAX - 1).upto > before).then_some(())
+    });
+}
+
+pub(super) fn all_of(device: u64) -> Select {
+    Select {
+        device: DeviceId(device),
+        metric: None,
+        labels: BTreeMap::new(),
+        from: Timestamp(0),
+        until: Timestamp(u64::MAX),
+        max_points: usize::MAX,
+    }
+}
+
+/// The points of the only series of a device.
+pub(super) fn points(store: &Store, device: u64) -> Vec<Point> {
+    let mut found = store.select(&all_of(device)).unwrap();
+    assert!(found.len() <= 1, "{found:?}");
+    found.pop().map_or(Vec::new(), |series| series.points)
+}
+
+pub(super) fn alert(id: u64, state: AlertState) -> Alert {
+    let resolved = (state == AlertState::Resolved).then_some(NOW);
+    Alert {
+        id: AlertId(id),
+        rule: RuleName("down".into()),
+        severity: Severity::Critical,
+        device: DeviceId(id % 3),
+        device_name: format!("sw{}", id % 3),
+        labels: Arc::default(),
+        state,
+        since: NOW,
+        judged: NOW,
+        rounds: 2,
+        told: true,
+        fired: Some(NOW),
+        resolved,
+        value: None,
+        summary: format!("alert {id}"),
+    }
+}
+
+pub(super) fn delivery(next: u64) -> Delivery {
+    Delivery {
+        id: OutboxId(0),
+        channel: Channel::Mail {
+            to: "noc@example.net".into(),
+        },
+        event: NotificationEvent::Firing,
+        alert: None,
+        place: "10.0.0.1".into(),
+        behind: Vec::new(),
+        created: NOW,
+        state: DeliveryState::Queued {
+            next: Timestamp(next),
+        },
+        attempts: 0,
+        last_error: None,
+    }
+}
