@@ -95,7 +95,10 @@ impl Stage {
             return;
         }
         if timeout(GRACE, &mut self.task).await.is_err() {
-            warn!(stage = self.name, "did not stop in time; going on without it");
+            warn!(
+                stage = self.name,
+                "did not stop in time; going on without it"
+            );
             self.task.abort();
         }
     }
@@ -142,10 +145,17 @@ impl App {
             reload_refused: Arc::new(Mutex::new(None)),
         };
 
-        let api = api::Api::new(store.clone(), Arc::new(board.clone()), settings::api(&settings));
+        let api = api::Api::new(
+            store.clone(),
+            Arc::new(board.clone()),
+            settings::api(&settings),
+        );
         let api_stage = Stage::start("the API", |stop| api::serve_unix(socket, api.clone(), stop));
-        let health_stage = listener
-            .map(|listener| Stage::start("the health listener", |stop| api::serve_tcp(listener, api, stop)));
+        let health_stage = listener.map(|listener| {
+            Stage::start("the health listener", |stop| {
+                api::serve_tcp(listener, api, stop)
+            })
+        });
         let watchdog = Stage::start("the watchdog", |stop| {
             watchdog::run(store.clone(), board.clone(), stop)
         });
@@ -247,12 +257,14 @@ async fn open_store(settings: &Settings) -> Result<Store, Failure> {
 }
 
 async fn start_collectors(settings: &Settings) -> Result<Collectors, Failure> {
-    let doing = Failure::system("open sockets for SNMP");
     Ok(Collectors {
-        pinger: Pinger::start(settings::ping(settings)),
-        snmp: SnmpEngine::start(settings::snmp(settings)).await.map_err(doing)?,
+        pinger: Pinger::start(settings::ping(settings))
+            .map_err(Failure::system("start the pinger"))?,
+        snmp: SnmpEngine::start(settings::snmp(settings))
+            .await
+            .map_err(Failure::system("open sockets for SNMP"))?,
         resolver: Resolver::new(settings::dns(settings))
-            .map_err(Failure::system("read /etc/resolv.conf"))?,
+            .map_err(Failure::system("set up name resolution"))?,
     })
 }
 

@@ -34,8 +34,7 @@ pub(crate) enum Failure {
     #[error("cannot {doing}")]
     System {
         doing: String,
-        #[source]
-        source: std::io::Error,
+        source: Box<dyn Error + Send + Sync>,
     },
     #[error("the socket {path} is in use by another process; is a sotpd running?")]
     SocketInUse { path: PathBuf },
@@ -47,9 +46,15 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// For `map_err`: what we could not do.
-    pub(crate) fn system(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Failure {
+    pub(crate) fn system<E>(doing: impl Into<String>) -> impl FnOnce(E) -> Failure
+    where
+        E: Error + Send + Sync + 'static,
+    {
         let doing = doing.into();
-        move |source| Failure::System { doing, source }
+        move |source| Failure::System {
+            doing,
+            source: Box::new(source),
+        }
     }
 
     /// See `RestartPreventExitStatus=` in systemd/sotpd.service.

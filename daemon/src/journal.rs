@@ -43,17 +43,26 @@ pub(crate) fn start(level: LevelFilter) -> LogLevel {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let what = panic.payload_as_str().unwrap_or("no message");
-        error!(place, what, "panic: this is a defect in sotpd, please report it");
+        error!(
+            place,
+            what, "panic: this is a defect in sotpd, please report it"
+        );
     }));
     LogLevel(handle)
 }
 
-fn journal_layer() -> Option<impl Layer<tracing_subscriber::layer::Layered<reload::Layer<LevelFilter, Registry>, Registry>>> {
+fn journal_layer() -> Option<
+    impl Layer<tracing_subscriber::layer::Layered<reload::Layer<LevelFilter, Registry>, Registry>>,
+> {
     if !stderr_is_the_journal() {
         return None;
     }
     tracing_journald::layer()
-        .map(|layer| layer.with_syslog_identifier("sotpd".into()).with_field_prefix(None))
+        .map(|layer| {
+            layer
+                .with_syslog_identifier("sotpd".into())
+                .with_field_prefix(None)
+        })
         .ok()
 }
 

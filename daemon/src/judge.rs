@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::{
-    Alert, AlertId, AlertState, Channel, Check, Delivery, DeliveryState, Device, DeviceId, DeviceState,
-    NotificationEvent, OutboxId, Timestamp,
+    Alert, AlertId, AlertState, Channel, Check, Delivery, DeliveryState, Device, DeviceId,
+    DeviceState, NotificationEvent, OutboxId, Timestamp,
 };
 use rules::{Engine, Reachability, Verdict};
 use store::{Inventory, Judgement, Store};
@@ -108,7 +108,9 @@ impl Judge {
                 device: device.id,
                 check,
             };
-            self.store.outcome(group).and_then(|outcome| outcome.device_answered())
+            self.store
+                .outcome(group)
+                .and_then(|outcome| outcome.device_answered())
         };
         match answered(Check::Icmp).or_else(|| answered(Check::Snmp)) {
             Some(true) => self.up_or_problem(device.id),
@@ -183,7 +185,10 @@ impl JudgeTask {
         let inventory = self.judge.store.inventory();
         let devices: Vec<Arc<Device>> = inventory.all().cloned().collect();
         let every = |device: &Device, check: Check| pace.every(device, check);
-        let verdict = self.judge.engine().configure(&rules, &devices, &every, clock::now());
+        let verdict = self
+            .judge
+            .engine()
+            .configure(&rules, &devices, &every, clock::now());
         self.take(verdict);
     }
 
@@ -192,12 +197,18 @@ impl JudgeTask {
     fn catch_up(&mut self) {
         let now = clock::now();
         let inventory = self.judge.store.inventory();
-        for group in inventory.live().flat_map(|device| crate::poll::groups_of(device.id)) {
+        for group in inventory
+            .live()
+            .flat_map(|device| crate::poll::groups_of(device.id))
+        {
             let Some(outcome) = self.judge.store.outcome(group) else {
                 continue;
             };
             let reading = self.judge.store.reading(group);
-            let verdict = self.judge.engine().observe(group, &outcome, reading.as_deref(), now);
+            let verdict = self
+                .judge
+                .engine()
+                .observe(group, &outcome, reading.as_deref(), now);
             self.take(verdict);
         }
     }
@@ -207,7 +218,9 @@ impl JudgeTask {
         let since = self.judge.store.committed_since(self.judged);
         self.judged = since.upto;
         if since.missed {
-            warn!("reports were committed faster than they were judged; judging the newest of each device");
+            warn!(
+                "reports were committed faster than they were judged; judging the newest of each device"
+            );
             self.catch_up();
         }
         for report in since.reports {
@@ -246,7 +259,10 @@ impl JudgeTask {
         now: Timestamp,
     ) {
         let inventory = self.judge.store.inventory();
-        let place = inventory.device(alert.device).map(|d| place(d)).unwrap_or_default();
+        let place = inventory
+            .device(alert.device)
+            .map(|d| place(d))
+            .unwrap_or_default();
         let behind = names(&inventory, &behind[..behind.len().min(NAMES_BEHIND)]);
         for to in self.recipients.borrow().iter() {
             self.unstored.tell(Delivery {
@@ -291,7 +307,8 @@ struct Unstored {
 
 impl Unstored {
     fn add(&mut self, alerts: Vec<Alert>, gone: Vec<AlertId>) {
-        self.alerts.extend(alerts.into_iter().map(|alert| (alert.id, alert)));
+        self.alerts
+            .extend(alerts.into_iter().map(|alert| (alert.id, alert)));
         for id in gone {
             self.alerts.remove(&id);
             self.gone.insert(id);

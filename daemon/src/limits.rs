@@ -42,5 +42,7 @@ pub(crate) fn set(settings: &Settings) -> Result<(), Failure> {
 /// Every file that the settings allow to be open at once.
 fn files_needed(settings: &Settings) -> u64 {
     let many = settings.api.connections * 2 + settings.snmp.sockets * 2 + settings.dns.in_flight;
-    u64::try_from(many).unwrap_or(u64::MAX).saturating_add(SPARE_FILES)
+    u64::try_from(many)
+        .unwrap_or(u64::MAX)
+        .saturating_add(SPARE_FILES)
 }

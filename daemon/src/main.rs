@@ -36,7 +36,13 @@ use crate::settings::Everything;
 )]
 struct Args {
     /// The settings file
-    #[arg(short, long, global = true, default_value = "/etc/sotp/sotp.toml", value_name = "FILE")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        default_value = "/etc/sotp/sotp.toml",
+        value_name = "FILE"
+    )]
     config: PathBuf,
 
     #[command(subcommand)]

@@ -97,7 +97,11 @@ impl PollerHandle {
 
     /// The schedule's figures and how long the longest waiting group waits.
     pub(crate) fn stats(&self) -> (schedule::Stats, Duration) {
-        *self.figures.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .figures
+            .stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Turns skipped because the store was behind, and because too many polls
@@ -169,7 +173,10 @@ impl Poller {
         let mut inventory_changed = self.store.changed();
         self.follow_inventory(First::InTurn);
         loop {
-            let wake = self.schedule.wake().map(|wake| wake.saturating_sub(clock::tick()));
+            let wake = self
+                .schedule
+                .wake()
+                .map(|wake| wake.saturating_sub(clock::tick()));
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = sleep_or_wait(wake) => self.ask_what_is_due(),
@@ -191,7 +198,11 @@ impl Poller {
 
     fn publish(&self) {
         let figures = (self.schedule.stats(), self.schedule.lag(clock::tick()));
-        *self.figures.stats.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+        *self
+            .figures
+            .stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = figures;
     }
 
     /// Makes the schedule hold exactly what the inventory wants asked.
@@ -207,10 +218,15 @@ impl Poller {
                     check,
                 };
                 wanted.insert(group);
-                self.schedule.set(group, pace.every(device, check), first, now);
+                self.schedule
+                    .set(group, pace.every(device, check), first, now);
             }
         }
-        let unwanted: Vec<_> = self.schedule.groups().filter(|g| !wanted.contains(g)).collect();
+        let unwanted: Vec<_> = self
+            .schedule
+            .groups()
+            .filter(|g| !wanted.contains(g))
+            .collect();
         for group in unwanted {
             self.schedule.remove(group);
         }
@@ -315,10 +331,19 @@ impl Poll {
                     .and_then(|name| self.store.credential(name))
                     .ok_or_else(no_credential)?;
                 let target = SocketAddr::new(ip, port);
-                let answer = self.collectors.snmp.poll(target, &credential, &self.plan, at).await?;
+                let answer = self
+                    .collectors
+                    .snmp
+                    .poll(target, &credential, &self.plan, at)
+                    .await?;
                 let previous = self.store.reading(self.group);
                 let known = self.store.facts(device.id);
-                Ok(parse::snmp(device.id, &answer, previous.as_deref(), known.as_deref()))
+                Ok(parse::snmp(
+                    device.id,
+                    &answer,
+                    previous.as_deref(),
+                    known.as_deref(),
+                ))
             }
         }
     }
@@ -342,7 +367,10 @@ impl Poll {
         device: &Device,
         last_known: Option<IpAddr>,
     ) -> Result<collect::Resolved, Failure> {
-        self.collectors.resolver.resolve(&device.address, last_known).await
+        self.collectors
+            .resolver
+            .resolve(&device.address, last_known)
+            .await
     }
 }
 
@@ -355,7 +383,9 @@ fn no_credential() -> Failure {
 
 /// Both checks of a device.
 pub(crate) fn groups_of(device: DeviceId) -> impl Iterator<Item = GroupKey> {
-    Check::ALL.into_iter().map(move |check| GroupKey { device, check })
+    Check::ALL
+        .into_iter()
+        .map(move |check| GroupKey { device, check })
 }
 
 async fn sleep_or_wait(span: Option<Duration>) {

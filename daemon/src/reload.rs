@@ -37,7 +37,9 @@ fn take(knobs: &mut Knobs, everything: Everything) {
     knobs.snmp.reconfigure(settings::snmp(&settings));
     knobs.store.set_file_rules(everything.rules);
     knobs.mailer.send_replace(everything.mailer.map(Arc::new));
-    knobs.recipients.send_replace(settings::recipients(&settings));
+    knobs
+        .recipients
+        .send_replace(settings::recipients(&settings));
     knobs.pace.send_if_modified(|pace| {
         let new = settings::pace(&settings);
         std::mem::replace(pace, new.clone()) != new

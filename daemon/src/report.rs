@@ -69,7 +69,11 @@ fn settings_page() -> String {
          Keys marked (restart) are taken at the next start.\n",
     );
     for section in config::sections_reference() {
-        page.push_str(&format!(".SH [{}]\n{}\n", section.name, troff(&section.help)));
+        page.push_str(&format!(
+            ".SH [{}]\n{}\n",
+            section.name,
+            troff(&section.help)
+        ));
         for key in &section.keys {
             page.push_str(&format!(
                 ".TP\n.B {}\n{} Default: {}.\n",
@@ -111,7 +115,10 @@ fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-#[expect(clippy::print_stderr, reason = "a command's answer to whoever typed it")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a command's answer to whoever typed it"
+)]
 fn complain(failure: &Failure) {
     eprintln!("{}", chain(failure));
 }

@@ -1,6 +1,5 @@
 //! From the settings file to what each stage wants to hear.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use config::{LogLevel, Settings};
@@ -75,7 +74,7 @@ fn mailer(settings: &Settings) -> Result<Option<notify::Mailer>, Failure> {
             config::Tls::Implicit => notify::Tls::Implicit,
             config::Tls::None => notify::Tls::None,
         },
-        ca_file: None,
+        ca_file: mail.ca_file.clone(),
         user: mail.user.clone(),
         password,
         from: mail.from.clone(),
@@ -99,7 +98,11 @@ fn host_name() -> String {
 }
 
 pub(crate) fn recipients(settings: &Settings) -> Vec<String> {
-    settings.mail.as_ref().map(|mail| mail.to.clone()).unwrap_or_default()
+    settings
+        .mail
+        .as_ref()
+        .map(|mail| mail.to.clone())
+        .unwrap_or_default()
 }
 
 pub(crate) fn pace(settings: &Settings) -> Pace {
@@ -133,7 +136,7 @@ pub(crate) fn snmp(settings: &Settings) -> collect::SnmpSettings {
 
 pub(crate) fn dns(settings: &Settings) -> collect::DnsSettings {
     collect::DnsSettings {
-        servers: settings.dns.servers.iter().copied().map(SocketAddr::from).collect(),
+        servers: settings.dns.servers.clone(),
         timeout: settings.dns.timeout,
         in_flight: settings.dns.in_flight,
         refresh: settings.dns.refresh,

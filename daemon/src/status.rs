@@ -8,7 +8,7 @@ use api::{
     Daemon, DaemonStatus, ExposedKind, Exposition, IcmpStatus, MailStatus, PollNowRefused,
     SchedulerStatus,
 };
-use collect::Pinger;
+use collect::{PingAccess, Pinger};
 use model::{AlertState, Check, Device, DeviceId, DeviceState, GroupKey, Timestamp};
 use notify::MailHealth;
 use store::{Store, StoreHealth};
@@ -37,7 +37,12 @@ pub(crate) struct Board {
 impl Board {
     /// One line for `systemctl status`.
     pub(crate) fn line(&self) -> String {
-        let watched = self.store.inventory().live().filter(|device| device.is_watched()).count();
+        let watched = self
+            .store
+            .inventory()
+            .live()
+            .filter(|device| device.is_watched())
+            .count();
         let firing = self
             .store
             .open_alerts()
@@ -55,28 +60,39 @@ impl Board {
     }
 
     fn refused_reload(&self) -> Option<String> {
-        self.reload_refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.reload_refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Notes how a reload went.
     pub(crate) fn note_reload(&self, refused: Option<String>) {
-        *self.reload_refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        *self
+            .reload_refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = refused;
     }
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if let StoreHealth::NotWriting { error, .. } = self.store.stats().health {
-            warnings.push(format!("nothing reaches the disk: {error}; polls are kept in memory as far as it goes"));
+            warnings.push(format!(
+                "nothing reaches the disk: {error}; polls are kept in memory as far as it goes"
+            ));
         }
         if let Some(why) = self.refused_reload() {
-            warnings.push(format!("the last reload was refused, the old settings are in force: {why}"));
+            warnings.push(format!(
+                "the last reload was refused, the old settings are in force: {why}"
+            ));
         }
         let (v4, _v6) = self.pinger.capability();
-        if v4.starts_with("none") {
-            warnings.push(format!("no ping over IPv4: {v4}"));
+        if let PingAccess::None { why } = v4 {
+            warnings.push(format!("no ping over IPv4: {why}"));
         }
         if self.mail_is_set.borrow().is_none() {
-            warnings.push("nobody is told by mail: there is no [mail] section in the settings".into());
+            warnings
+                .push("nobody is told by mail: there is no [mail] section in the settings".into());
         }
         let mail = self.mail.status();
         if let (Some(since), Some((_, why))) = (mail.failing_since, &mail.last_error) {
@@ -98,7 +114,10 @@ impl Daemon for Board {
             .device(device)
             .filter(|device| device.is_watched())
             .ok_or(PollNowRefused::NotWatched)?;
-        let wanted: Vec<Check> = Check::ALL.into_iter().filter(|check| device.wants(*check)).collect();
+        let wanted: Vec<Check> = Check::ALL
+            .into_iter()
+            .filter(|check| device.wants(*check))
+            .collect();
         if wanted.is_empty() {
             return Err(PollNowRefused::NoCheck);
         }
@@ -108,7 +127,11 @@ impl Daemon for Board {
                 check,
             })
         });
-        if asked { Ok(()) } else { Err(PollNowRefused::Busy) }
+        if asked {
+            Ok(())
+        } else {
+            Err(PollNowRefused::Busy)
+        }
     }
 
     fn device_state(&self, device: &Device) -> DeviceState {
@@ -136,7 +159,10 @@ impl Daemon for Board {
                     .map(|(reason, count)| (reason.to_owned(), count))
                     .collect(),
             },
-            icmp: IcmpStatus { v4, v6 },
+            icmp: IcmpStatus {
+                v4: v4.to_string(),
+                v6: v6.to_string(),
+            },
             mail: mail.server.map(|server| MailStatus {
                 server,
                 last_success: mail.last_success,
@@ -153,7 +179,10 @@ impl Daemon for Board {
     }
 
     fn mail_recipients(&self) -> Option<Vec<String>> {
-        self.mail_is_set.borrow().is_some().then(|| self.recipients.borrow().clone())
+        self.mail_is_set
+            .borrow()
+            .is_some()
+            .then(|| self.recipients.borrow().clone())
     }
 }
 
@@ -171,20 +200,48 @@ impl Board {
 
     fn poll_metrics(&self, into: &mut Exposition) {
         let (stats, lag) = self.poller.stats();
-        into.family("sotp_polls_total", ExposedKind::Counter, "Polls by check and result");
+        into.family(
+            "sotp_polls_total",
+            ExposedKind::Counter,
+            "Polls by check and result",
+        );
         for (check, result, polls) in self.poller.polls() {
             let labels = [("check", check), ("result", result)];
             into.sample("sotp_polls_total", &labels, as_f64(polls));
         }
-        into.family("sotp_polls_skipped_total", ExposedKind::Counter, "Turns that were skipped, by reason");
+        into.family(
+            "sotp_polls_skipped_total",
+            ExposedKind::Counter,
+            "Turns that were skipped, by reason",
+        );
         for (reason, skipped) in self.skipped() {
-            into.sample("sotp_polls_skipped_total", &[("reason", reason)], as_f64(skipped));
+            into.sample(
+                "sotp_polls_skipped_total",
+                &[("reason", reason)],
+                as_f64(skipped),
+            );
         }
         for (name, help, value) in [
-            ("sotp_poll_groups", "Devices times checks in the schedule", as_f64(count(stats.groups))),
-            ("sotp_polls_in_flight", "Polls begun and not ended", as_f64(count(stats.in_flight))),
-            ("sotp_poll_groups_backed_off", "Groups asked less often because they stay silent", as_f64(count(stats.backed_off))),
-            ("sotp_poll_lag_seconds", "How long the longest waiting poll has been due", lag.as_secs_f64()),
+            (
+                "sotp_poll_groups",
+                "Devices times checks in the schedule",
+                as_f64(count(stats.groups)),
+            ),
+            (
+                "sotp_polls_in_flight",
+                "Polls begun and not ended",
+                as_f64(count(stats.in_flight)),
+            ),
+            (
+                "sotp_poll_groups_backed_off",
+                "Groups asked less often because they stay silent",
+                as_f64(count(stats.backed_off)),
+            ),
+            (
+                "sotp_poll_lag_seconds",
+                "How long the longest waiting poll has been due",
+                lag.as_secs_f64(),
+            ),
         ] {
             into.single(name, ExposedKind::Gauge, help, value);
         }
@@ -198,8 +255,16 @@ impl Board {
 
     fn mail_metrics(&self, into: &mut Exposition) {
         let mail = self.mail.status();
-        into.family("sotp_mails_total", ExposedKind::Counter, "Mails by what became of the try");
-        for (result, mails) in [("sent", mail.sent), ("failed", mail.failed), ("parked", mail.parked)] {
+        into.family(
+            "sotp_mails_total",
+            ExposedKind::Counter,
+            "Mails by what became of the try",
+        );
+        for (result, mails) in [
+            ("sent", mail.sent),
+            ("failed", mail.failed),
+            ("parked", mail.parked),
+        ] {
             into.sample("sotp_mails_total", &[("result", result)], as_f64(mails));
         }
     }
@@ -212,15 +277,40 @@ impl Board {
             as_f64(self.started.0) / 1_000.0,
         );
         if let Some(bytes) = resident_bytes() {
-            into.single("process_resident_memory_bytes", ExposedKind::Gauge, "Memory in use", bytes);
+            into.single(
+                "process_resident_memory_bytes",
+                ExposedKind::Gauge,
+                "Memory in use",
+                bytes,
+            );
         }
-        if let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF) {
-            let seconds = |time: nix::sys::time::TimeVal| Duration::from(nix::sys::time::TimeSpec::new(time.tv_sec(), time.tv_usec() * 1_000)).as_secs_f64();
+        if let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF)
+        {
+            let seconds = |time: nix::sys::time::TimeVal| {
+                Duration::from(nix::sys::time::TimeSpec::new(
+                    time.tv_sec(),
+                    time.tv_usec() * 1_000,
+                ))
+                .as_secs_f64()
+            };
             let cpu = seconds(usage.user_time()) + seconds(usage.system_time());
-            into.single("process_cpu_seconds_total", ExposedKind::Counter, "Processor time used", cpu);
+            into.single(
+                "process_cpu_seconds_total",
+                ExposedKind::Counter,
+                "Processor time used",
+                cpu,
+            );
         }
-        into.family("sotp_build_info", ExposedKind::Gauge, "Always 1; the version is a label");
-        into.sample("sotp_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        into.family(
+            "sotp_build_info",
+            ExposedKind::Gauge,
+            "Always 1; the version is a label",
+        );
+        into.sample(
+            "sotp_build_info",
+            &[("version", env!("CARGO_PKG_VERSION"))],
+            1.0,
+        );
     }
 }
 
@@ -236,7 +326,10 @@ fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "the text format has only floating point numbers")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the text format has only floating point numbers"
+)]
 fn as_f64(number: u64) -> f64 {
     number as f64
 }

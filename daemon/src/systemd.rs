@@ -73,7 +73,10 @@ mod tests {
 
     #[test]
     fn a_status_line_cannot_begin_another_field_or_end_early() {
-        assert_eq!(one_line("up\nWATCHDOG=1\0\u{1b}[31m"), "up WATCHDOG=1  [31m");
+        assert_eq!(
+            one_line("up\nWATCHDOG=1\0\u{1b}[31m"),
+            "up WATCHDOG=1  [31m"
+        );
         assert_eq!(one_line(&"x".repeat(999)).len(), STATUS_CHARS);
     }
 }

@@ -243,7 +243,9 @@ impl Daemon {
     #[track_caller]
     pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let content = body.map(ToString::to_string);
-        let body = content.as_ref().map(|text| ("application/json", text.as_bytes()));
+        let body = content
+            .as_ref()
+            .map(|text| ("application/json", text.as_bytes()));
         let response = self
             .try_request(method, path, body)
             .unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log()));
@@ -297,7 +299,11 @@ impl Daemon {
     pub fn until_state(&self, seconds: u64, device: &str, state: &str) {
         eventually(seconds, &format!("{device} {state}"), || {
             let device = self.get(&format!("/api/v1/devices/{device}"));
-            if device["state"] == state { Ok(()) } else { Err(device) }
+            if device["state"] == state {
+                Ok(())
+            } else {
+                Err(device)
+            }
         });
     }
 
@@ -315,7 +321,13 @@ impl Daemon {
             .as_array()
             .into_iter()
             .flatten()
-            .map(|alert| format!("{}: {}", text(&alert["device"]["name"]), text(&alert["rule"])))
+            .map(|alert| {
+                format!(
+                    "{}: {}",
+                    text(&alert["device"]["name"]),
+                    text(&alert["rule"])
+                )
+            })
             .collect();
         alerts.sort();
         alerts

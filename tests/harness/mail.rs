@@ -96,7 +96,9 @@ impl Mailbox {
         });
         files
             .iter()
-            .map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned())
+            .map(|path| {
+                String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+            })
             .collect()
     }
 

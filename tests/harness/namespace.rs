@@ -38,7 +38,9 @@ impl Namespace {
             let range = namespace.run("cat", &["/proc/sys/net/ipv4/ping_group_range"]);
             let up = namespace.run("ip", &["-o", "link", "show", "up"]);
             match (range, up) {
-                (Some(range), Some(up)) if range.contains("2147483647") && up.contains("lo") => Ok(()),
+                (Some(range), Some(up)) if range.contains("2147483647") && up.contains("lo") => {
+                    Ok(())
+                }
                 seen => Err(seen),
             }
         });
@@ -46,16 +48,25 @@ impl Namespace {
     }
 
     /// No kernel answers echo requests any more: the simulator does.
+    ///
+    /// # Panics
+    ///
+    /// If the namespace is gone.
     pub fn silence_kernel(&self) {
-        self.run("sh", &["-c", "echo 1 >/proc/sys/net/ipv4/icmp_echo_ignore_all"])
-            .expect("the namespace is ours");
+        self.run(
+            "sh",
+            &["-c", "echo 1 >/proc/sys/net/ipv4/icmp_echo_ignore_all"],
+        )
+        .expect("the namespace is ours");
     }
 
     /// `program`, to be started inside.
     #[must_use]
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--target={}", self.holder.id())).arg("--net");
+        command
+            .arg(format!("--target={}", self.holder.id()))
+            .arg("--net");
         if !is_root() {
             command.args(["--user", "--preserve-credentials"]);
         }

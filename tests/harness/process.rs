@@ -45,7 +45,8 @@ impl Process {
     ///
     /// If it is gone.
     pub fn signal(&self, signal: Signal) {
-        kill(pid(self.child.id()), signal).unwrap_or_else(|error| panic!("signal {}: {error}", self.name));
+        kill(pid(self.child.id()), signal)
+            .unwrap_or_else(|error| panic!("signal {}: {error}", self.name));
     }
 
     /// Kills it as a power cut would, and waits for its end.
@@ -60,7 +61,9 @@ impl Process {
     ///
     /// If the system does not say.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("the child is ours to wait for")
+        self.child
+            .try_wait()
+            .expect("the child is ours to wait for")
     }
 
     /// Waits for its end, for at most `seconds`.
@@ -103,9 +106,17 @@ impl Process {
     /// If it is gone.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("proc(5)");
-        let kib: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("proc(5)");
+        let kib: u64 = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|n| n.parse().ok())
+            .expect("a number");
         kib * 1024
     }
 }
@@ -137,7 +148,10 @@ fn pid(id: u32) -> Pid {
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
-    let folder = test.parent().and_then(|deps| deps.parent()).expect("target/PROFILE/deps");
+    let folder = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .expect("target/PROFILE/deps");
     let path = folder.join(name);
     assert!(
         path.exists(),
@@ -173,5 +187,7 @@ pub(crate) fn output_of(mut command: Command) -> io::Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+    Err(io::Error::other(
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    ))
 }

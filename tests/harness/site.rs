@@ -23,11 +23,7 @@ impl Site {
     ///
     /// If it is not ready within 20 s.
     #[must_use]
-    pub fn start(
-        folder: &std::path::Path,
-        namespace: Option<&Namespace>,
-        what: &[&str],
-    ) -> Site {
+    pub fn start(folder: &std::path::Path, namespace: Option<&Namespace>, what: &[&str]) -> Site {
         let control = folder.join("simulate.sock");
         let mut command = match namespace {
             Some(namespace) => {
@@ -61,7 +57,10 @@ impl Site {
     #[must_use]
     pub fn csv(&self, credential: &str) -> String {
         let mut command = Command::new(binary("simulate"));
-        command.arg("site").args(&self.what).args(["--credential", credential]);
+        command
+            .arg("site")
+            .args(&self.what)
+            .args(["--credential", credential]);
         output_of(command).expect("the simulator knows its site")
     }
 
@@ -78,7 +77,11 @@ impl Site {
 
     fn try_control(&self, words: &str) -> Result<String, String> {
         let mut command = Command::new(binary("simulate"));
-        command.arg("ctl").arg("--control").arg(&self.control).args(words.split_whitespace());
+        command
+            .arg("ctl")
+            .arg("--control")
+            .arg(&self.control)
+            .args(words.split_whitespace());
         output_of(command).map_err(|error| error.to_string())
     }
 

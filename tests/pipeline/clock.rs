@@ -30,22 +30,33 @@ fn a_clock_that_steps_back_an_hour_loses_no_samples_and_raises_no_alert() {
     daemon.add(&json!({"name": "local", "address": "127.0.0.1"}));
     daemon.until_state(10, "local", "up");
     let points = || {
-        let range = daemon.get("/api/v1/devices/local/metrics/icmp_loss_ratio?from=-3h&until=%2B2h");
+        let range =
+            daemon.get("/api/v1/devices/local/metrics/icmp_loss_ratio?from=-3h&until=%2B2h");
         range["series"][0]["points"].as_array().map_or(0, Vec::len)
     };
-    eventually(20, "some points", || if points() >= 3 { Ok(()) } else { Err(points()) });
+    eventually(20, "some points", || {
+        if points() >= 3 { Ok(()) } else { Err(points()) }
+    });
 
     let before = points();
     std::fs::write(&offset, "-1h\n").unwrap();
     eventually(30, "points after the step back", || {
-        if points() >= before + 4 { Ok(()) } else { Err((before, points())) }
+        if points() >= before + 4 {
+            Ok(())
+        } else {
+            Err((before, points()))
+        }
     });
     assert_eq!(daemon.state("local"), "up");
 
     let before = points();
     std::fs::write(&offset, "+0s\n").unwrap();
     eventually(30, "points after the step forward", || {
-        if points() >= before + 4 { Ok(()) } else { Err((before, points())) }
+        if points() >= before + 4 {
+            Ok(())
+        } else {
+            Err((before, points()))
+        }
     });
     assert_eq!(daemon.state("local"), "up");
     assert!(daemon.alerts("pending,firing,resolved").is_empty());

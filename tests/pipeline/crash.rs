@@ -28,14 +28,20 @@ impl Told {
             let name = format!("w{}", number % 5);
             let location = format!("round {round} write {number}");
             let (method, path, body) = if self.devices.contains_key(&name) {
-                ("PATCH", format!("/api/v1/devices/{name}"), json!({"location": location}))
+                (
+                    "PATCH",
+                    format!("/api/v1/devices/{name}"),
+                    json!({"location": location}),
+                )
             } else {
                 let address = format!("127.3.0.{}", number % 5 + 1);
                 let body = json!({"name": name, "address": address, "location": location});
                 ("POST", "/api/v1/devices".to_owned(), body)
             };
             let text = body.to_string();
-            let Ok(response) = daemon.try_request(method, &path, Some(("application/json", text.as_bytes()))) else {
+            let Ok(response) =
+                daemon.try_request(method, &path, Some(("application/json", text.as_bytes())))
+            else {
                 return;
             };
             if (200..300).contains(&response.status) {
@@ -50,16 +56,27 @@ impl Told {
         for (name, (revision, location)) in &self.devices {
             let device = daemon.get(&format!("/api/v1/devices/{name}"));
             let found = device["revision"].as_u64().unwrap_or(0);
-            assert!(found >= *revision, "round {round}: {name} went back to revision {found} from {revision}");
+            assert!(
+                found >= *revision,
+                "round {round}: {name} went back to revision {found} from {revision}"
+            );
             if found == *revision {
-                assert_eq!(device["location"], Value::from(location.clone()), "round {round}: {name}");
+                assert_eq!(
+                    device["location"],
+                    Value::from(location.clone()),
+                    "round {round}: {name}"
+                );
             }
         }
     }
 }
 
 fn simulated(folder: &Folder, namespace: &Namespace) -> Site {
-    Site::start(folder.path(), Some(namespace), &["--uniform", "20", "--ports", "8"])
+    Site::start(
+        folder.path(),
+        Some(namespace),
+        &["--uniform", "20", "--ports", "8"],
+    )
 }
 
 #[test]
@@ -81,7 +98,11 @@ fn two_hundred_kills_lose_no_acknowledged_write() {
             );
             let csv = site.csv("public");
             daemon
-                .try_request("POST", "/api/v1/devices/import", Some(("text/csv", csv.as_bytes())))
+                .try_request(
+                    "POST",
+                    "/api/v1/devices/import",
+                    Some(("text/csv", csv.as_bytes())),
+                )
                 .unwrap();
         }
         told.check(&daemon, round);
@@ -89,7 +110,10 @@ fn two_hundred_kills_lose_no_acknowledged_write() {
             // history only grows: no sample that was there is lost
             let range = daemon.get("/api/v1/devices/w0/metrics/icmp_loss_ratio?from=-1h");
             let now = range["series"][0]["points"].as_array().map_or(0, Vec::len);
-            assert!(now >= points, "round {round}: {now} points, {points} before");
+            assert!(
+                now >= points,
+                "round {round}: {now} points, {points} before"
+            );
             points = now;
         }
         // 20 to 320 ms, by a step that visits all of them

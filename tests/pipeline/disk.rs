@@ -16,7 +16,11 @@ struct Mount(PathBuf);
 impl Mount {
     fn new(arguments: &[&str], at: &Path) -> Option<Mount> {
         std::fs::create_dir_all(at).unwrap();
-        let mounted = Command::new("mount").args(arguments).arg(at).output().ok()?;
+        let mounted = Command::new("mount")
+            .args(arguments)
+            .arg(at)
+            .output()
+            .ok()?;
         mounted.status.success().then(|| Mount(at.to_owned()))
     }
 }
@@ -64,7 +68,13 @@ fn a_full_disk_is_survived_in_memory_shown_and_left_without_a_restart() {
             "location": "x".repeat(100), "poll": {"icmp": {"enabled": false}},
         });
         let text = body.to_string();
-        daemon.try_request("POST", "/api/v1/devices", Some(("application/json", text.as_bytes()))).unwrap()
+        daemon
+            .try_request(
+                "POST",
+                "/api/v1/devices",
+                Some(("application/json", text.as_bytes())),
+            )
+            .unwrap()
     };
     let mut number = 0;
     eventually(60, "a write that finds no room", || {
@@ -78,19 +88,33 @@ fn a_full_disk_is_survived_in_memory_shown_and_left_without_a_restart() {
     });
     eventually(10, "not ready, with the reason", || {
         let ready = daemon.try_request("GET", "/health/ready", None).unwrap();
-        if ready.status == 503 { Ok(()) } else { Err(ready.body) }
+        if ready.status == 503 {
+            Ok(())
+        } else {
+            Err(ready.body)
+        }
     });
     // polls go on and are seen
     let at = || daemon.get("/api/v1/devices/local")["checks"]["icmp"]["at"].clone();
     for _round in 0..3 {
         let last = at();
-        eventually(5, "another poll", || if at() == last { Err(last.clone()) } else { Ok(()) });
+        eventually(5, "another poll", || {
+            if at() == last {
+                Err(last.clone())
+            } else {
+                Ok(())
+            }
+        });
     }
 
     std::fs::remove_file(&ballast).unwrap();
     eventually(30, "ready again by itself", || {
         let ready = daemon.try_request("GET", "/health/ready", None).unwrap();
-        if ready.status == 200 { Ok(()) } else { Err(ready.body) }
+        if ready.status == 200 {
+            Ok(())
+        } else {
+            Err(ready.body)
+        }
     });
     assert_eq!(add(number + 1).status, 201);
     assert!(daemon.stop().success());
@@ -103,8 +127,15 @@ fn a_writer_that_hangs_starves_the_watchdog_and_a_healthy_one_feeds_it() {
     }
     let folder = Folder::new();
     let image = folder.path().join("image");
-    std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-    let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).output().unwrap();
+    std::fs::File::create(&image)
+        .unwrap()
+        .set_len(64 << 20)
+        .unwrap();
+    let made = Command::new("mkfs.ext4")
+        .args(["-q", "-F"])
+        .arg(&image)
+        .output()
+        .unwrap();
     assert!(made.status.success());
     let disk = folder.path().join("disk");
     let Some(_mount) = Mount::new(&["-o", "loop", image.to_str().unwrap()], &disk) else {
@@ -114,9 +145,13 @@ fn a_writer_that_hangs_starves_the_watchdog_and_a_healthy_one_feeds_it() {
 
     let path = folder.path().join("notify");
     let notify = UnixDatagram::bind(&path).unwrap();
-    notify.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    notify
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
     let mut command = Daemon::command(&folder, None);
-    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1500000");
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "1500000");
     let daemon = Daemon::start_command(&folder, command);
     daemon.add(&json!({"name": "local", "address": "127.0.0.1"}));
 
@@ -132,14 +167,26 @@ fn a_writer_that_hangs_starves_the_watchdog_and_a_healthy_one_feeds_it() {
         }
         false
     };
-    assert!(fed_within(Duration::from_secs(5)), "a healthy writer feeds the watchdog");
+    assert!(
+        fed_within(Duration::from_secs(5)),
+        "a healthy writer feeds the watchdog"
+    );
 
-    let freeze = |how: &str| Command::new("fsfreeze").arg(how).arg(&disk).status().unwrap();
+    let freeze = |how: &str| {
+        Command::new("fsfreeze")
+            .arg(how)
+            .arg(&disk)
+            .status()
+            .unwrap()
+    };
     assert!(freeze("-f").success());
     while fed_within(Duration::from_millis(200)) {}
     let starved = !fed_within(Duration::from_secs(4));
     assert!(freeze("-u").success());
     assert!(starved, "fed although nothing can be written");
-    assert!(fed_within(Duration::from_secs(10)), "and fed again once it can");
+    assert!(
+        fed_within(Duration::from_secs(10)),
+        "and fed again once it can"
+    );
     assert!(daemon.stop().success());
 }

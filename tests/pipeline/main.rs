@@ -1,5 +1,10 @@
 //! The whole product from outside: real `sotpd`, real sockets, real peers.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
 mod api_abuse;
 mod clock;
 mod crash;

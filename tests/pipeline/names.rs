@@ -12,14 +12,30 @@ fn a_dead_name_server_with_a_thousand_names_slows_nothing_else_down() {
     let Some(namespace) = namespace() else { return };
     let folder = Folder::new();
     // port 9 of loopback: nobody answers, and with a blackhole nobody even refuses
-    namespace.run("ip", &["route", "add", "blackhole", "127.9.9.9/32", "table", "local"]).unwrap();
+    namespace
+        .run(
+            "ip",
+            &[
+                "route",
+                "add",
+                "blackhole",
+                "127.9.9.9/32",
+                "table",
+                "local",
+            ],
+        )
+        .unwrap();
     let daemon = daemon(&folder, &namespace, "[dns]\nservers = [\"127.9.9.9\"]\n");
     let mut csv = String::from("name,address\n");
     for place in 0..1_000 {
         csv.push_str(&format!("named{place},d{place}.example.net\n"));
     }
     daemon
-        .try_request("POST", "/api/v1/devices/import", Some(("text/csv", csv.as_bytes())))
+        .try_request(
+            "POST",
+            "/api/v1/devices/import",
+            Some(("text/csv", csv.as_bytes())),
+        )
         .unwrap();
     daemon.add(&json!({"name": "plain", "address": "127.0.0.5"}));
 
@@ -27,13 +43,26 @@ fn a_dead_name_server_with_a_thousand_names_slows_nothing_else_down() {
     eventually(20, "the trouble with a name", || {
         let device = daemon.get("/api/v1/devices/named7");
         let icmp = device["checks"]["icmp"]["failure"]["kind"].clone();
-        if icmp == "resolution" { Ok(()) } else { Err(device) }
+        if icmp == "resolution" {
+            Ok(())
+        } else {
+            Err(device)
+        }
     });
-    assert_eq!(daemon.state("named7"), "unknown", "our trouble is not the device's");
+    assert_eq!(
+        daemon.state("named7"),
+        "unknown",
+        "our trouble is not the device's"
+    );
     assert!(daemon.alerts("pending,firing").is_empty());
 
     // the plain device is asked every second all the while
-    let asked = |device: &serde_json::Value| device["checks"]["icmp"]["at"].as_str().unwrap_or_default().to_owned();
+    let asked = |device: &serde_json::Value| {
+        device["checks"]["icmp"]["at"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
     for _round in 0..3 {
         let last = asked(&daemon.get("/api/v1/devices/plain"));
         eventually(4, "another round of the plain device", || {

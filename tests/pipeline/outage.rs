@@ -13,7 +13,9 @@ fn import(daemon: &Daemon, site: &Site) {
     );
     let csv = site.csv("public");
     let body = Some(("text/csv", csv.as_bytes()));
-    let report = daemon.try_request("POST", "/api/v1/devices/import", body).unwrap();
+    let report = daemon
+        .try_request("POST", "/api/v1/devices/import", body)
+        .unwrap();
     assert_eq!(report.body["failed"], 0, "{}", report.body);
 }
 
@@ -52,7 +54,11 @@ fn start(namespace: &Namespace, folder: &Folder) -> Option<(Site, MailServer, Da
             .iter()
             .filter(|device| device["in_bps"].is_number() && device["rtt_seconds"].is_number())
             .count();
-        if with_rates == 50 { Ok(()) } else { Err(with_rates) }
+        if with_rates == 50 {
+            Ok(())
+        } else {
+            Err(with_rates)
+        }
     });
     Some((site, mail, daemon))
 }
@@ -61,7 +67,9 @@ fn start(namespace: &Namespace, folder: &Folder) -> Option<(Site, MailServer, Da
 fn a_dead_distribution_switch_is_one_alert_and_one_mail_whatever_is_behind_it() {
     let Some(namespace) = namespace() else { return };
     let folder = Folder::new();
-    let Some((site, mail, daemon)) = start(&namespace, &folder) else { return };
+    let Some((site, mail, daemon)) = start(&namespace, &folder) else {
+        return;
+    };
 
     let dead = berlin(&daemon);
     // the unlucky order: what is behind it falls silent first
@@ -70,7 +78,11 @@ fn a_dead_distribution_switch_is_one_alert_and_one_mail_whatever_is_behind_it() 
     }
     eventually(60, "one alert and 15 behind it", || {
         let seen = (daemon.alerts("firing"), daemon.alerts("unreachable").len());
-        if seen == (vec!["dist-berlin-1: device-down".to_owned()], 15) { Ok(()) } else { Err(seen) }
+        if seen == (vec!["dist-berlin-1: device-down".to_owned()], 15) {
+            Ok(())
+        } else {
+            Err(seen)
+        }
     });
     eventually_true(20, "a mail", || mail.mailbox().mails().len() == 1);
 
@@ -83,7 +95,11 @@ fn a_dead_distribution_switch_is_one_alert_and_one_mail_whatever_is_behind_it() 
     });
     eventually(20, "a second mail", || {
         let subjects = mail.mailbox().subjects();
-        if subjects.len() == 2 { Ok(()) } else { Err(subjects) }
+        if subjects.len() == 2 {
+            Ok(())
+        } else {
+            Err(subjects)
+        }
     });
     let subjects = mail.mailbox().subjects();
     assert!(subjects[0].contains("dist-berlin-1"), "{subjects:?}");
@@ -95,7 +111,9 @@ fn a_dead_distribution_switch_is_one_alert_and_one_mail_whatever_is_behind_it() 
 fn a_restart_in_the_middle_of_an_outage_tells_nobody_twice() {
     let Some(namespace) = namespace() else { return };
     let folder = Folder::new();
-    let Some((site, mail, daemon)) = start(&namespace, &folder) else { return };
+    let Some((site, mail, daemon)) = start(&namespace, &folder) else {
+        return;
+    };
 
     site.control("down srv-berlin-01");
     eventually_true(30, "a mail", || mail.mailbox().mails().len() == 1);
@@ -105,7 +123,9 @@ fn a_restart_in_the_middle_of_an_outage_tells_nobody_twice() {
     daemon.until_state(10, "srv-berlin-01", "down");
     site.control("up srv-berlin-01");
     daemon.until_state(30, "srv-berlin-01", "up");
-    eventually_true(20, "the mail that it is over", || mail.mailbox().mails().len() == 2);
+    eventually_true(20, "the mail that it is over", || {
+        mail.mailbox().mails().len() == 2
+    });
     assert_eq!(daemon.alerts("firing"), Vec::<String>::new());
     assert!(daemon.stop().success());
     assert_eq!(mail.mailbox().mails().len(), 2);
@@ -115,7 +135,9 @@ fn a_restart_in_the_middle_of_an_outage_tells_nobody_twice() {
 fn mails_of_an_hour_without_a_server_arrive_once_and_in_order() {
     let Some(namespace) = namespace() else { return };
     let folder = Folder::new();
-    let Some((site, mail, daemon)) = start(&namespace, &folder) else { return };
+    let Some((site, mail, daemon)) = start(&namespace, &folder) else {
+        return;
+    };
     let mailbox = mail.mailbox().clone();
     drop(mail);
 
@@ -126,14 +148,25 @@ fn mails_of_an_hour_without_a_server_arrive_once_and_in_order() {
     eventually(20, "three mails that wait, with the reason", || {
         let page = daemon.get("/api/v1/outbox?state=queued");
         let waiting = page["items"].as_array().unwrap();
-        let reasons = waiting.iter().filter(|mail| mail["last_error"].is_string()).count();
-        if waiting.len() == 3 && reasons >= 1 { Ok(()) } else { Err(page.clone()) }
+        let reasons = waiting
+            .iter()
+            .filter(|mail| mail["last_error"].is_string())
+            .count();
+        if waiting.len() == 3 && reasons >= 1 {
+            Ok(())
+        } else {
+            Err(page.clone())
+        }
     });
 
     let _mail = MailServer::start(folder.path(), Some(&namespace)).unwrap();
     eventually_true(30, "all three", || mailbox.mails().len() == 3);
     let subjects = mailbox.subjects();
-    for (subject, device) in subjects.iter().zip(["srv-berlin-01", "srv-berlin-02", "srv-munich-01"]) {
+    for (subject, device) in
+        subjects
+            .iter()
+            .zip(["srv-berlin-01", "srv-berlin-02", "srv-munich-01"])
+    {
         assert!(subject.contains(device), "{subjects:?}");
     }
 }

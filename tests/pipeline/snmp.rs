@@ -10,7 +10,11 @@ fn until_failure(daemon: &Daemon, device: &str, part: &str) {
     eventually(40, &format!("{device}: {part}"), || {
         let device = daemon.get(&format!("/api/v1/devices/{device}"));
         let snmp = device["checks"]["snmp"].clone();
-        if snmp.to_string().contains(part) { Ok(()) } else { Err(snmp) }
+        if snmp.to_string().contains(part) {
+            Ok(())
+        } else {
+            Err(snmp)
+        }
     });
 }
 
@@ -22,7 +26,11 @@ fn healthy(device: &Value) -> bool {
 fn agents_that_misbehave_are_named_and_the_others_go_on() {
     let Some(namespace) = namespace() else { return };
     let folder = Folder::new();
-    let site = Site::start(folder.path(), Some(&namespace), &["--uniform", "6", "--ports", "4"]);
+    let site = Site::start(
+        folder.path(),
+        Some(&namespace),
+        &["--uniform", "6", "--ports", "4"],
+    );
     let daemon = daemon(&folder, &namespace, "");
     daemon.ask(
         "PUT",
@@ -36,7 +44,9 @@ fn agents_that_misbehave_are_named_and_the_others_go_on() {
     );
     let csv = site.csv("public");
     let body = Some(("text/csv", csv.as_bytes()));
-    daemon.try_request("POST", "/api/v1/devices/import", body).unwrap();
+    daemon
+        .try_request("POST", "/api/v1/devices/import", body)
+        .unwrap();
     let page = daemon.get("/api/v1/devices?sort=address&limit=10");
     let names: Vec<String> = page["items"]
         .as_array()
@@ -44,11 +54,17 @@ fn agents_that_misbehave_are_named_and_the_others_go_on() {
         .iter()
         .map(|device| device["name"].as_str().unwrap().to_owned())
         .collect();
-    let [garbage, silent, stuck, big, wrong, well] = &names[..] else { panic!("{names:?}") };
+    let [garbage, silent, stuck, big, wrong, well] = &names[..] else {
+        panic!("{names:?}")
+    };
     for name in &names {
         eventually(30, "all healthy at first", || {
             let device = daemon.get(&format!("/api/v1/devices/{name}"));
-            if healthy(&device) { Ok(()) } else { Err(device) }
+            if healthy(&device) {
+                Ok(())
+            } else {
+                Err(device)
+            }
         });
     }
 
@@ -72,7 +88,11 @@ fn agents_that_misbehave_are_named_and_the_others_go_on() {
     let well = daemon.get(&format!("/api/v1/devices/{well}"));
     assert!(healthy(&well), "{well}");
     for name in &names {
-        assert_eq!(daemon.state(name), "up", "an agent's trouble is not the device's");
+        assert_eq!(
+            daemon.state(name),
+            "up",
+            "an agent's trouble is not the device's"
+        );
     }
     assert!(!daemon.log().contains("wr0ngsecret"));
 }
@@ -81,7 +101,11 @@ fn agents_that_misbehave_are_named_and_the_others_go_on() {
 fn a_reboot_is_a_gap_in_the_rates_and_never_a_spike() {
     let Some(namespace) = namespace() else { return };
     let folder = Folder::new();
-    let site = Site::start(folder.path(), Some(&namespace), &["--uniform", "1", "--ports", "2"]);
+    let site = Site::start(
+        folder.path(),
+        Some(&namespace),
+        &["--uniform", "1", "--ports", "2"],
+    );
     let daemon = daemon(&folder, &namespace, "");
     daemon.ask(
         "PUT",
@@ -90,11 +114,20 @@ fn a_reboot_is_a_gap_in_the_rates_and_never_a_spike() {
     );
     let csv = site.csv("public");
     daemon
-        .try_request("POST", "/api/v1/devices/import", Some(("text/csv", csv.as_bytes())))
+        .try_request(
+            "POST",
+            "/api/v1/devices/import",
+            Some(("text/csv", csv.as_bytes())),
+        )
         .unwrap();
-    let device = daemon.get("/api/v1/devices?limit=1")["items"][0]["name"].as_str().unwrap().to_owned();
+    let device = daemon.get("/api/v1/devices?limit=1")["items"][0]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let rates = || {
-        let range = daemon.get(&format!("/api/v1/devices/{device}/metrics/ifHCInOctets?view=rate"));
+        let range = daemon.get(&format!(
+            "/api/v1/devices/{device}/metrics/ifHCInOctets?view=rate"
+        ));
         let series = range["series"].as_array().cloned().unwrap_or_default();
         series
             .iter()
@@ -104,13 +137,21 @@ fn a_reboot_is_a_gap_in_the_rates_and_never_a_spike() {
     };
     eventually(40, "two rates", || {
         let rates = rates();
-        if rates.iter().flatten().count() >= 2 { Ok(()) } else { Err(rates) }
+        if rates.iter().flatten().count() >= 2 {
+            Ok(())
+        } else {
+            Err(rates)
+        }
     });
     let before = rates().len();
     site.control(&format!("reboot {device}"));
     eventually(60, "rates after the reboot", || {
         let rates = rates();
-        if rates.len() >= before + 6 { Ok(()) } else { Err(rates) }
+        if rates.len() >= before + 6 {
+            Ok(())
+        } else {
+            Err(rates)
+        }
     });
     let speed_octets = 1e9 / 8.0 * 10.0;
     for rate in rates().into_iter().flatten() {

@@ -8,7 +8,10 @@ use serde_json::json;
 
 /// Runs `sotpd` until it ends: exit code and what it said.
 fn run(folder: &Folder) -> (Option<i32>, String) {
-    let output = Daemon::command(folder, None).stdin(Stdio::null()).output().unwrap();
+    let output = Daemon::command(folder, None)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.code(), said)
 }
@@ -16,7 +19,10 @@ fn run(folder: &Folder) -> (Option<i32>, String) {
 #[test]
 fn bad_settings_are_all_named_with_their_place_and_nothing_starts() {
     let folder = Folder::new();
-    folder.write_settings("commit_evry = \"1s\"", "[icmp]\nprobes = 0\n[snmp]\nevery = 60\n");
+    folder.write_settings(
+        "commit_evry = \"1s\"",
+        "[icmp]\nprobes = 0\n[snmp]\nevery = 60\n",
+    );
     let (code, said) = run(&folder);
     assert_eq!(code, Some(78), "{said}");
     for part in ["sotp.toml:4:", "commit_every", "icmp.probes", "snmp.every"] {
@@ -51,7 +57,9 @@ fn a_damaged_store_is_refused_and_left_as_it_is() {
     folder.write_settings("", "");
     let daemon = Daemon::start(&folder, None);
     for place in 0..50 {
-        daemon.add(&json!({"name": format!("d{place}"), "address": format!("127.1.0.{}", place + 1)}));
+        daemon.add(
+            &json!({"name": format!("d{place}"), "address": format!("127.1.0.{}", place + 1)}),
+        );
     }
     assert!(daemon.stop().success());
 
@@ -62,7 +70,11 @@ fn a_damaged_store_is_refused_and_left_as_it_is() {
     let (code, said) = run(&folder);
     assert_eq!(code, Some(74), "{said}");
     assert!(said.contains("sotp.redb"), "{said}");
-    assert_eq!(std::fs::read(folder.store()).unwrap(), bytes, "the file was changed");
+    assert_eq!(
+        std::fs::read(folder.store()).unwrap(),
+        bytes,
+        "the file was changed"
+    );
 }
 
 #[test]
@@ -77,25 +89,50 @@ fn a_reload_takes_all_of_a_good_file_and_nothing_of_a_bad_one() {
     daemon.process().signal(Signal::SIGHUP);
     eventually(5, "a refusal", || {
         let status = daemon.get("/api/v1/status");
-        if status["warnings"].to_string().contains("icmp.probes") { Ok(()) } else { Err(status) }
+        if status["warnings"].to_string().contains("icmp.probes") {
+            Ok(())
+        } else {
+            Err(status)
+        }
     });
-    assert_eq!(daemon.get("/api/v1/rules")["items"], json!([]), "half of a reload was taken");
+    assert_eq!(
+        daemon.get("/api/v1/rules")["items"],
+        json!([]),
+        "half of a reload was taken"
+    );
 
     folder.write_settings("", "[icmp]\nevery = \"20s\"\n");
     daemon.process().signal(Signal::SIGHUP);
     eventually(5, "the new rule", || {
         let rules = daemon.get("/api/v1/rules");
-        if rules["items"][0]["name"] == "new" { Ok(()) } else { Err(rules) }
+        if rules["items"][0]["name"] == "new" {
+            Ok(())
+        } else {
+            Err(rules)
+        }
     });
-    assert!(!daemon.get("/api/v1/status")["warnings"].to_string().contains("reload"));
+    assert!(
+        !daemon.get("/api/v1/status")["warnings"]
+            .to_string()
+            .contains("reload")
+    );
 }
 
 #[test]
 fn every_shipped_settings_and_rules_file_is_accepted() {
     let etc = concat!(env!("CARGO_MANIFEST_DIR"), "/../etc");
     let output = Command::new(binary("sotpd"))
-        .args(["check", &format!("{etc}/sotp.toml"), "--rules", &format!("{etc}/rules")])
+        .args([
+            "check",
+            &format!("{etc}/sotp.toml"),
+            "--rules",
+            &format!("{etc}/rules"),
+        ])
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -318,6 +318,12 @@ sections! {
             unset "/etc/sotp/smtp-password",
             "$CREDENTIALS_DIRECTORY/smtp-password, if there is a user"
         ), path().or_none();
+        /// A file of PEM certificates to trust beside the system's: for a private
+        /// certificate authority.
+        ca_file: Option<PathBuf> = (
+            unset "/etc/sotp/mail-ca.pem",
+            "the system's alone"
+        ), path().or_none();
         /// The sender: an address, or a name and the address in angle brackets.
         from: String = (required "SOTP <sotp@example.net>"), sender();
         /// Who gets the mails, each by itself.

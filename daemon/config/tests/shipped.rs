@@ -128,6 +128,7 @@ fn the_shipped_file_with_every_line_in_use_says_the_defaults_and_mail() {
     let extras = config::MailSettings {
         user: None,
         password_file: None,
+        ca_file: None,
         ..mail
     };
     assert_eq!(extras, least);
