@@ -49,10 +49,11 @@ impl Fault {
         })
     }
 
-    /// A fault that was open before a restart.
+    /// A fault that was open before a restart: nothing is proven until it is
+    /// seen again.
     pub(crate) fn restored(alert: Alert) -> Fault {
         Fault {
-            by_silence: false,
+            by_silence: true,
             missed: 0,
             listed: matches!(alert.state, AlertState::Unreachable { .. }),
             stored: alert.judged,

@@ -17,14 +17,17 @@
 //! us, listed with them and not told by itself. So that this holds in whatever
 //! order devices are polled, a silent device is told of only when
 //!
-//! 1. a parent answered a poll that began after the device's first silent round
-//!    (of those that count) was over: a way to it is open. A parent that was
-//!    not asked since then is asked now;
+//! 1. a parent answered a poll that began after the silent round with which the
+//!    rule was met: a way to it is open. A parent that was not asked since then
+//!    is asked now;
 //! 2. a parent that is silent, but not yet for long enough to say so, is waited
 //!    for: either it fires, or it answers, and then a fresh silent round of the
 //!    device has to follow;
 //! 3. a parent that cannot be asked is waited for over one of its intervals and
 //!    a few seconds, no longer.
+//!
+//! Parents are asked when a device falls silent, too, so that what is really
+//! broken is seen to be so before the devices behind it are judged.
 //!
 //! When a parent is back, those behind it are asked at once and get the rounds
 //! of their own rule before anyone is told.

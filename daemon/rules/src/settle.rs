@@ -149,7 +149,10 @@ impl Engine {
         if !self.is_undecided(device) {
             return (None, false);
         }
-        let decision = self.decide(device, draft);
+        let is_ripe = self.has_ripe_main(device);
+        let decision = self.decide(device, is_ripe, draft);
+        let waits = is_ripe && matches!(decision, Decision::Wait(_));
+        self.set_waits(device, waits);
         match decision {
             Decision::Behind(behind) => (None, self.cut_off(device, &behind, draft)),
             Decision::Alone => {
@@ -159,13 +162,20 @@ impl Engine {
             }
             Decision::Wait(until) => {
                 let released = self.release(device, draft);
-                let ripe = self.has_ripe_main(device);
-                (until.filter(|_| ripe), released)
+                (until.filter(|_| waits), released)
             }
         }
     }
 
-    fn decide(&mut self, device: DeviceId, draft: &mut Draft) -> Decision {
+    fn set_waits(&mut self, device: DeviceId, waits: bool) {
+        if let Some(watched) = self.devices.get_mut(&device)
+            && let Some(check) = watched.main_check
+        {
+            watched.group_mut(check).set_waits(waits);
+        }
+    }
+
+    fn decide(&mut self, device: DeviceId, is_ripe: bool, draft: &mut Draft) -> Decision {
         let parents = self.topology.parents(device).to_vec();
         if parents.is_empty() {
             return Decision::Alone;
@@ -180,12 +190,12 @@ impl Engine {
         let Some(silence) = main.and_then(|group| group.silence) else {
             return Decision::Wait(None);
         };
-        if parents.iter().any(|p| self.is_open(*p, silence)) {
+        if parents.iter().any(|p| self.was_heard(*p, silence.from)) {
             return Decision::Alone;
         }
         let mut until = None;
         for parent in parents {
-            if let Way::Unproven(then) = self.look_at_way(parent, silence, draft) {
+            if let Way::Unproven(then) = self.look_at_way(parent, silence, is_ripe, draft) {
                 until = Some(until.map_or(then, |until: Timestamp| until.min(then)));
             }
         }
@@ -195,26 +205,34 @@ impl Engine {
         }
     }
 
-    /// Whether `through` was heard after the silence began.
-    fn is_open(&self, through: DeviceId, silence: Silence) -> bool {
-        let Some(watched) = self.devices.get(&through) else {
+    /// Whether `device` was heard after `poll`, and is not silent by now.
+    fn was_heard(&self, device: DeviceId, poll: Poll) -> bool {
+        let Some(watched) = self.devices.get(&device) else {
             return false;
         };
         let last = watched.main_group().and_then(|group| group.last);
         watched.known == Standing::Up
-            && last.is_some_and(|poll| poll.answered && poll.is_after(silence.from))
+            && last.is_some_and(|last| last.answered && last.is_after(poll))
     }
 
-    /// What is known of the way through `through`; asks for a poll of it if that
-    /// would help.
-    fn look_at_way(&mut self, through: DeviceId, silence: Silence, draft: &mut Draft) -> Way {
+    /// What is known of the way through `through`. Asks for a poll of it if that
+    /// would help: for a fault that is ripe, and for one that just began, so
+    /// that what is broken before it is seen early.
+    fn look_at_way(
+        &mut self,
+        through: DeviceId,
+        silence: Silence,
+        is_ripe: bool,
+        draft: &mut Draft,
+    ) -> Way {
         let standing = self.known(through);
         if standing.is_closed() {
             return Way::Closed;
         }
-        if self.is_open(through, silence) {
+        if self.was_heard(through, silence.from) {
             return Way::Open;
         }
+        let is_wanted = is_ripe || !self.was_heard(through, silence.first);
         let Some(watched) = self.devices.get_mut(&through) else {
             return Way::Unknown;
         };
@@ -234,8 +252,8 @@ impl Engine {
             return Way::Unknown;
         }
         let ask_from = ask_from.max(group.next_ask());
-        if draft.now < ask_from {
-            return Way::Unproven(ask_from.min(until));
+        if draft.now < ask_from || !is_wanted {
+            return Way::Unproven(ask_from.max(draft.now).min(until));
         }
         group.asked = Some(draft.now);
         draft.probe(GroupKey {
@@ -374,7 +392,7 @@ impl Engine {
             .devices
             .get(&device)
             .and_then(|watched| watched.main_group()?.silence);
-        let was_heard = |other: DeviceId| silence.is_some_and(|s| self.is_open(other, s));
+        let was_heard = |other| silence.is_some_and(|s| self.was_heard(other, s.first));
         self.topology.cut_off_by(
             device,
             |other| self.known(other).is_closed(),
@@ -501,7 +519,13 @@ impl Engine {
         let Some(silence) = silence else {
             return Decision::Wait(None);
         };
-        match self.look_at_way(device, silence, draft) {
+        let is_main = watched.main_check == Some(check);
+        let way = self.look_at_way(device, silence, true, draft);
+        if let Some(watched) = self.devices.get_mut(&device).filter(|_| !is_main) {
+            let waits = by_silence && matches!(way, Way::Unproven(_));
+            watched.group_mut(check).set_waits(waits);
+        }
+        match way {
             Way::Open | Way::Unknown => Decision::Alone,
             Way::Unproven(until) => Decision::Wait(Some(until)),
             Way::Closed => Decision::Behind(vec![device]),

@@ -5,7 +5,7 @@
 //! device that answers with the same ones ([`Plans`]); judging a healthy
 //! reading is then arithmetic alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -134,8 +134,50 @@ impl Plans {
     }
 }
 
-/// What a threshold rule says, taken apart once per reading.
+/// A poll's values, to be judged.
+struct Measured<'a> {
+    reading: &'a Reading,
+    check: Check,
+    at: Timestamp,
+    every: Duration,
+    /// The device did not answer: the row says only that.
+    by_silence: bool,
+    /// A part of the poll failed.
+    is_partial: bool,
+}
+
+impl Measured<'_> {
+    fn new<'a>(
+        group: GroupKey,
+        outcome: &Outcome,
+        reading: &'a Reading,
+        every: Duration,
+        now: Timestamp,
+    ) -> Measured<'a> {
+        let is_of_outcome = reading.row.at == outcome.at;
+        Measured {
+            reading,
+            check: group.check,
+            at: reading.row.at.min(now),
+            every,
+            by_silence: is_of_outcome && outcome.device_answered() == Some(false),
+            is_partial: is_of_outcome && !outcome.partial.is_empty(),
+        }
+    }
+}
+
+/// What a rule found in a poll beside faults that go on.
+#[derive(Default)]
+struct Found<'a> {
+    /// New ones: the series, and its value.
+    begun: Vec<(&'a SeriesKey, f64)>,
+    /// Those that are over: of what, and why.
+    over: Vec<(Arc<Labels>, String)>,
+}
+
+/// A threshold rule, taken apart once per reading.
 struct Limit<'a> {
+    rule: &'a Rule,
     metric: &'a str,
     comparison: Comparison,
     limit: f64,
@@ -153,11 +195,93 @@ impl Limit<'_> {
                 clear,
                 ..
             } => Some(Limit {
+                rule,
                 metric,
                 comparison: *comparison,
                 limit: *limit,
                 clear: clear.unwrap_or(*limit),
             }),
+        }
+    }
+
+    /// Judges the rule's `columns`. `open` is what is open of it already.
+    fn judge<'a>(
+        &self,
+        columns: &[usize],
+        measured: &Measured<'a>,
+        mut open: Option<&mut BTreeMap<Arc<Labels>, Fault>>,
+        draft: &mut Draft,
+    ) -> Found<'a> {
+        let mut found = Found::default();
+        for &column in columns {
+            let Some(value) = measured.reading.value(column) else {
+                continue;
+            };
+            let key = &measured.reading.row.columns.series()[column];
+            let fault = open
+                .as_deref_mut()
+                .and_then(|open| open.get_mut(&*key.labels));
+            let is_bad = self.is_bad(value, fault.as_deref());
+            match fault {
+                None if is_bad => found.begun.push((key, value)),
+                Some(fault) if fault.is_news(measured.at, draft.now) => {
+                    if is_bad {
+                        self.goes_on(fault, value, key.kind, measured, draft);
+                    } else {
+                        let why = self.summary_of_end(value, key.kind, fault);
+                        found.over.push((Arc::clone(&key.labels), why));
+                    }
+                }
+                None | Some(_) => {}
+            }
+        }
+        let is_answer = !measured.by_silence && measured.check == check_of(self.metric);
+        if let Some(open) = open.filter(|_| is_answer) {
+            self.look_for_missing(open, measured, &mut found);
+        }
+        found
+    }
+
+    /// The value is beyond the limit once more, or for the first time.
+    fn goes_on(
+        &self,
+        fault: &mut Fault,
+        value: f64,
+        kind: MetricKind,
+        measured: &Measured<'_>,
+        draft: &mut Draft,
+    ) {
+        let was_ripe = is_ripe(fault, self.rule);
+        fault.count(measured.at, longest_step(measured.every, 0));
+        fault.by_silence = measured.by_silence;
+        fault.alert.value = Some(value);
+        fault.alert.summary = words::clipped(self.summary(value, kind, fault));
+        if fault.is_pending() && !was_ripe {
+            draft.keep(fault);
+        } else {
+            draft.refresh(fault);
+        }
+    }
+
+    /// Which open faults have been missing from answered polls for too long.
+    fn look_for_missing(
+        &self,
+        open: &mut BTreeMap<Arc<Labels>, Fault>,
+        measured: &Measured<'_>,
+        found: &mut Found<'_>,
+    ) {
+        let most = if measured.is_partial {
+            MISSED_POLLS_WHILE_PARTIAL
+        } else {
+            MISSED_POLLS
+        };
+        for fault in open.values_mut().filter(|f| f.alert.judged != measured.at) {
+            fault.missed += 1;
+            if fault.missed >= most {
+                let series = words::series(self.metric, &fault.alert.labels);
+                let why = format!("{series} is no longer measured");
+                found.over.push((Arc::clone(&fault.alert.labels), why));
+            }
         }
     }
 
@@ -210,123 +334,36 @@ impl Engine {
         let Some(watched) = self.devices.get_mut(&group.device) else {
             return;
         };
-        let at = reading.row.at.min(draft.now);
         let own = watched.group_mut(group.check);
-        if !own.takes_row(at, draft.now) {
+        let measured = Measured::new(group, outcome, reading, own.every, draft.now);
+        if !own.takes_row(measured.at, draft.now) {
             return;
         }
-        let every = own.every;
         let plan = self
             .plans
             .find(&reading.row.columns, &self.rules, &mut own.plan);
-        let is_of_outcome = reading.row.at == outcome.at;
-        let by_silence = is_of_outcome && outcome.device_answered() == Some(false);
-        let device = Arc::clone(&watched.device);
         for &place in &watched.thresholds {
             let rule = &self.rules[place];
             let Some(limit) = Limit::of(rule) else {
                 continue;
             };
-            let mut open = self.faults.of_rule_mut(device.id, &rule.name);
-            let mut begun = Vec::new();
-            let mut over = Vec::new();
-            for &column in plan.columns_of(place) {
-                let Some(value) = reading.value(column) else {
-                    continue;
-                };
-                let key = &reading.row.columns.series()[column];
-                let fault = open
-                    .as_deref_mut()
-                    .and_then(|faults| faults.get_mut(&*key.labels));
-                let is_bad = limit.is_bad(value, fault.as_deref());
-                match fault {
-                    None if is_bad => begun.push((key, value)),
-                    Some(fault) if fault.is_news(at, draft.now) => {
-                        if is_bad {
-                            let sample = (at, value, key.kind);
-                            goes_on(fault, rule, &limit, sample, every, draft);
-                            fault.by_silence = by_silence;
-                        } else {
-                            let summary = limit.summary_of_end(value, key.kind, fault);
-                            over.push((Arc::clone(&key.labels), summary));
-                        }
-                    }
-                    None | Some(_) => {}
+            let open = self.faults.of_rule_mut(group.device, &rule.name);
+            let found = limit.judge(plan.columns_of(place), &measured, open, draft);
+            for (labels, why) in found.over {
+                if let Some(fault) = self.faults.remove(group.device, &rule.name, &labels) {
+                    draft.end(fault, why);
                 }
             }
-            if let Some(open) =
-                open.filter(|_| !by_silence && check_of(limit.metric) == group.check)
-            {
-                let partial = is_of_outcome && !outcome.partial.is_empty();
-                over.extend(no_longer_measured(open.values_mut(), &limit, at, partial));
-            }
-            for (labels, summary) in over {
-                if let Some(fault) = self.faults.remove(device.id, &rule.name, &labels) {
-                    draft.end(fault, summary);
-                }
-            }
-            for (key, value) in begun {
-                if self.faults.count(device.id) >= MAX_FAULTS_PER_DEVICE {
+            for (key, value) in found.begun {
+                if self.faults.count(group.device) >= MAX_FAULTS_PER_DEVICE {
                     self.not_opened += 1;
                     continue;
                 }
                 let id = self.ids.next();
-                let mut fault = Fault::begin(id, rule, &device, &key.labels, at);
-                goes_on(
-                    &mut fault,
-                    rule,
-                    &limit,
-                    (at, value, key.kind),
-                    every,
-                    draft,
-                );
-                fault.by_silence = by_silence;
+                let mut fault = Fault::begin(id, rule, &watched.device, &key.labels, measured.at);
+                limit.goes_on(&mut fault, value, key.kind, &measured, draft);
                 self.faults.insert(fault);
             }
         }
     }
-}
-
-/// The value is beyond the limit once more, or for the first time.
-fn goes_on(
-    fault: &mut Fault,
-    rule: &Rule,
-    limit: &Limit<'_>,
-    (at, value, kind): (Timestamp, f64, MetricKind),
-    every: Duration,
-    draft: &mut Draft,
-) {
-    let was_ripe = is_ripe(fault, rule);
-    fault.count(at, longest_step(every, 0));
-    fault.alert.value = Some(value);
-    fault.alert.summary = words::clipped(limit.summary(value, kind, fault));
-    if fault.is_pending() && !was_ripe {
-        draft.keep(fault);
-    } else {
-        draft.refresh(fault);
-    }
-}
-
-/// Which faults of a rule have been missing from answered polls for too long.
-fn no_longer_measured<'a>(
-    open: impl Iterator<Item = &'a mut Fault>,
-    limit: &Limit<'_>,
-    at: Timestamp,
-    partial: bool,
-) -> Vec<(Arc<Labels>, String)> {
-    let most = if partial {
-        MISSED_POLLS_WHILE_PARTIAL
-    } else {
-        MISSED_POLLS
-    };
-    let mut over = Vec::new();
-    for fault in open.filter(|fault| fault.alert.judged != at) {
-        fault.missed += 1;
-        if fault.missed >= most {
-            let series = words::series(limit.metric, &fault.alert.labels);
-            let summary = format!("{series} is no longer measured");
-            over.push((Arc::clone(&fault.alert.labels), summary));
-        }
-    }
-    over
 }

@@ -68,13 +68,33 @@ impl Poll {
 /// A group's silence, as evidence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Silence {
-    /// The first silent round that counts: an open way must be proven by a poll
-    /// after it.
+    /// The first silent round that counts.
+    pub(crate) first: Poll,
+    /// An open way must be proven by a poll after this silent round: the latest
+    /// one, until its fault waits for that proof.
     pub(crate) from: Poll,
     /// When that round was judged: waiting for a proof begins here.
     pub(crate) seen: Timestamp,
+    /// Its fault waits for a proof, so `from` stays.
+    pub(crate) waits: bool,
     /// Waiting began anew because the clock jumped; once is enough.
     pub(crate) excused: bool,
+}
+
+impl Silence {
+    /// One more silent round.
+    fn goes_on(before: Option<Silence>, poll: Poll, now: Timestamp) -> Silence {
+        match before {
+            Some(silence) if silence.waits => silence,
+            _ => Silence {
+                first: before.map_or(poll, |silence| silence.first),
+                from: poll,
+                seen: now,
+                waits: false,
+                excused: false,
+            },
+        }
+    }
 }
 
 /// One check of one device.
@@ -150,12 +170,15 @@ impl Group {
         }
         self.last = Some(poll);
         self.seen = now;
-        self.silence.get_or_insert(Silence {
-            from: poll,
-            seen: now,
-            excused: false,
-        });
+        self.silence = Some(Silence::goes_on(self.silence, poll, now));
         true
+    }
+
+    /// Its fault waits for a proof, or no longer.
+    pub(crate) fn set_waits(&mut self, waits: bool) {
+        if let Some(silence) = &mut self.silence {
+            silence.waits = waits;
+        }
     }
 
     /// Only silent rounds after `poll` count from now on. Says whether evidence

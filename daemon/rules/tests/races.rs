@@ -61,7 +61,7 @@ fn a_child_that_is_polled_first_in_every_round_waits_for_its_parent() {
 }
 
 #[test]
-fn a_child_alone_is_told_as_soon_as_its_parent_is_proven() {
+fn a_child_alone_is_told_as_soon_as_a_way_to_it_is_proven() {
     let came = story(
         chain(),
         &[
@@ -70,12 +70,33 @@ fn a_child_alone_is_told_as_soon_as_its_parent_is_proven() {
             (32, "sw", Silent),
             (33, "core", Answers),
             (62, "sw", Silent),
+            (63, "core", Answers),
             (92, "sw", Silent),
+            (93, "core", Answers),
             (125, "sw", Answers),
         ],
     );
-    assert_eq!(came.told, ["92 sw fires", "125 sw resolved"]);
-    assert_eq!(came.asked, ["32 ask core"]);
+    assert_eq!(came.told, ["93 sw fires", "125 sw resolved"]);
+    assert_eq!(came.asked, ["32 ask core", "92 ask core"]);
+}
+
+#[test]
+fn a_parent_that_dies_after_it_was_asked_is_asked_again_before_the_child_is_told() {
+    let came = story(
+        chain(),
+        &[
+            (1, "core", Answers),
+            (32, "sw", Silent),
+            (33, "core", Answers),
+            (62, "sw", Silent),
+            (92, "sw", Silent),
+            (93, "core", Silent),
+            (123, "core", Silent),
+            (153, "core", Silent),
+        ],
+    );
+    assert_eq!(came.told, ["153 core fires, cuts off sw"]);
+    assert_eq!(came.asked, ["32 ask core", "92 ask core"]);
 }
 
 #[test]
@@ -139,11 +160,12 @@ fn a_parent_that_recovers_first_gives_its_child_rounds_of_its_own() {
     stays_dead.extend([
         (362, "core", Answers),
         (363, "sw", Silent),
+        (364, "core", Answers),
         (500, "sw", Answers),
     ]);
     assert_eq!(
         told(chain(), &stays_dead)[2..],
-        ["363 sw fires", "500 sw resolved"]
+        ["364 sw fires", "500 sw resolved"]
     );
 }
 
@@ -255,9 +277,10 @@ fn a_device_with_two_parents_is_cut_off_only_by_both() {
         (41, "sw", Silent),
         (70, "a", Silent),
         (71, "sw", Silent),
+        (72, "b", Answers),
     ];
     let came = story(pair(), &one_down);
-    assert_eq!(came.told, ["70 a fires", "71 sw fires"]);
+    assert_eq!(came.told, ["70 a fires", "72 sw fires"]);
 
     let came = story(
         pair(),
@@ -315,6 +338,7 @@ fn a_child_that_was_told_stays_told_when_its_parent_goes_down() {
             (11, "core", Answers),
             (40, "sw", Silent),
             (70, "sw", Silent),
+            (71, "core", Answers),
             (80, "core", Silent),
             (110, "core", Silent),
             (140, "core", Silent),
@@ -327,7 +351,7 @@ fn a_child_that_was_told_stays_told_when_its_parent_goes_down() {
     assert_eq!(
         came.told,
         [
-            "70 sw fires",
+            "71 sw fires",
             "140 core fires",
             "170 core resolved",
             "200 sw resolved"
@@ -389,7 +413,7 @@ fn when_the_root_is_back_the_next_broken_one_is_told_with_what_it_cuts_off() {
         [
             "72 n1 fires, cuts off n2 n3",
             "140 n1 resolved",
-            "201 n2 fires, cuts off n3"
+            "202 n2 fires, cuts off n3"
         ]
     );
     assert!(came.states.contains(&"n3 unreachable behind n2".to_owned()));

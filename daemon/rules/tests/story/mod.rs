@@ -20,7 +20,7 @@ use rules::{Engine, Reachability, Verdict};
 /// 2026-11-21T03:00:00Z: second 0 of every story.
 const START_MS: u64 = 1_795_230_000_000;
 
-/// Time between two polls of every device.
+/// Time between two polls.
 pub(crate) const EVERY: Duration = Duration::from_secs(30);
 
 pub(crate) fn at(second: u64) -> Timestamp {
@@ -212,7 +212,8 @@ pub(crate) struct Teller {
     pub(crate) site: Site,
     pub(crate) stored: BTreeMap<AlertId, Alert>,
     pub(crate) came: Came,
-    pub(crate) every: Duration,
+    /// Time between two polls of devices that are not polled every [`EVERY`].
+    pub(crate) intervals: BTreeMap<DeviceId, Duration>,
     rows: BTreeMap<GroupKey, PollRow>,
     fired: BTreeSet<AlertId>,
     resolved: BTreeSet<AlertId>,
@@ -226,7 +227,7 @@ impl Teller {
             site,
             stored: BTreeMap::new(),
             came: Came::default(),
-            every: EVERY,
+            intervals: BTreeMap::new(),
             rows: BTreeMap::new(),
             fired: BTreeSet::new(),
             resolved: BTreeSet::new(),
@@ -238,10 +239,10 @@ impl Teller {
 
     pub(crate) fn configure(&mut self, now: Timestamp) -> Verdict {
         let devices: Vec<Arc<Device>> = self.site.devices.iter().cloned().map(Arc::new).collect();
-        let every = self.every;
+        let every = |device: &Device, _| *self.intervals.get(&device.id).unwrap_or(&EVERY);
         let verdict = self
             .engine
-            .configure(&self.site.rules, &devices, &|_, _| every, now);
+            .configure(&self.site.rules, &devices, &every, now);
         self.take(verdict, now)
     }
 
@@ -415,7 +416,9 @@ impl Teller {
             let line = format!("{} ask {name}{what}", second(now));
             self.came.asked.push(line);
         }
-        self.at_most_one_open_per_fault();
+        if !verdict.alerts.is_empty() {
+            self.at_most_one_open_per_fault();
+        }
         verdict
     }
 
