@@ -4,6 +4,12 @@
 //! The test starts itself again inside network namespaces, which needs root and
 //! the tools of util-linux and iproute2; without them it is skipped.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "this is a test: it may panic, and has to say what it skips"
+)]
+
 use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
@@ -70,16 +76,20 @@ async fn round(pinger: &Pinger, target: &str) -> Result<PingAnswer, Failure> {
         .expect("a round ends by itself")
 }
 
+/// What the scripts need.
+const USABLE: &str = "ip link set lo up && ip link add a type veth peer name b && \
+    command -v nsenter && command -v setpriv && command -v sysctl";
+
 /// Runs the test called `name` again, as the part of that name, in a new
-/// network that `script` sets up; false if this machine does not let us.
-fn plays(name: &str, script: &str) -> bool {
+/// network that `script` sets up; does nothing if this machine does not let us.
+fn play(name: &str, script: &str) {
     let usable = Command::new("unshare")
-        .args(["-n", "ip", "link", "set", "lo", "up"])
+        .args(["-n", "sh", "-c", USABLE])
         .output()
         .is_ok_and(|output| output.status.success());
     if !usable {
-        eprintln!("skipped: this process may not make a network namespace");
-        return false;
+        eprintln!("skipped: this process may not make a network of its own");
+        return;
     }
     let output = Command::new("unshare")
         .args(["-n", "sh", "-c", script, "sh"])
@@ -91,7 +101,6 @@ fn plays(name: &str, script: &str) -> bool {
     let shown = String::from_utf8_lossy(&output.stderr);
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}\n{shown}");
-    true
 }
 
 fn part() -> Option<String> {
@@ -101,7 +110,7 @@ fn part() -> Option<String> {
 #[tokio::test]
 async fn unreachable_and_silent_are_told_apart_without_privileges() {
     if part().is_none() {
-        plays(
+        play(
             "unreachable_and_silent_are_told_apart_without_privileges",
             BEHIND_A_ROUTER,
         );
@@ -137,7 +146,7 @@ async fn unreachable_and_silent_are_told_apart_without_privileges() {
 #[tokio::test]
 async fn one_that_refuses_does_not_harm_others_asked_at_the_same_time() {
     if part().is_none() {
-        plays(
+        play(
             "one_that_refuses_does_not_harm_others_asked_at_the_same_time",
             BEHIND_A_ROUTER,
         );
@@ -166,7 +175,7 @@ async fn one_that_refuses_does_not_harm_others_asked_at_the_same_time() {
 #[tokio::test]
 async fn whoever_may_not_ping_is_told_what_to_do() {
     if part().is_none() {
-        plays("whoever_may_not_ping_is_told_what_to_do", LOCKED_OUT);
+        play("whoever_may_not_ping_is_told_what_to_do", LOCKED_OUT);
         return;
     }
     let pinger = Pinger::start(settings()).unwrap();

@@ -219,10 +219,10 @@ impl Door {
     pub(super) fn receive_refusals(&self, mut tell: impl FnMut(IpAddr, u16)) {
         error_queue::drain(&self.socket, |refusal: Refusal<'_>| {
             let request = packet::quoted_request(self.family, refusal.quoted);
-            if let Some(echo) = self.ours(request) {
-                if is_final(refusal.errno) {
-                    tell(refusal.target.ip(), echo.sequence);
-                }
+            if let Some(echo) = self.ours(request)
+                && is_final(refusal.errno)
+            {
+                tell(refusal.target.ip(), echo.sequence);
             }
         });
     }

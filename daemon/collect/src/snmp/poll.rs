@@ -1,0 +1,358 @@
+//! One poll: the scalars, then table after table, until all of it is there or
+//! the agent stops answering.
+
+use std::time::Duration;
+
+use model::{
+    Failure, FailureKind, Oid, SnmpAnswer, SnmpColumn, SnmpPlan, SnmpTable, TableAsk, Timestamp,
+    Varbind,
+};
+use nix::errno::Errno;
+
+use super::message::{self, Ask, Binding, Malformed, Response, Security, status};
+use super::oid;
+use super::walk::{Taken, Walk};
+use super::wire::{Dialogue, NoAnswer};
+use crate::failure;
+
+/// How long a poll may take in all. An agent that answers each of many
+/// requests just in time would otherwise hold its place for hours.
+pub(super) const AT_MOST: Duration = Duration::from_secs(120);
+
+/// The least that is ever asked for: one instance.
+const ANSWER_BYTES_LEAST: usize = 100;
+
+/// Instances in one GET.
+const SCALARS_AT_ONCE: usize = 24;
+
+/// How to ask an agent.
+pub(super) struct Style<'c> {
+    pub(super) security: Security<'c>,
+    pub(super) max_repetitions: u16,
+    /// How long its answers may be.
+    pub(super) answer_bytes: usize,
+}
+
+/// How long an agent's answers may be, after a poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Learnt {
+    /// Such answers gave no trouble.
+    Fine(usize),
+    /// Longer ones were too much.
+    TooMuch(usize),
+}
+
+/// One poll as it goes.
+pub(super) struct Poll<'c> {
+    dialogue: Dialogue,
+    style: Style<'c>,
+    has_shrunk: bool,
+    has_answered: bool,
+    scalars: Vec<Varbind>,
+    tables: Vec<SnmpTable>,
+    /// The first one.
+    failure: Option<Failure>,
+}
+
+/// The agent cannot be asked any further.
+struct Over(Failure);
+
+/// Encoded OIDs that go into one GET.
+type Batch = Vec<Vec<u8>>;
+
+impl<'c> Poll<'c> {
+    pub(super) fn new(dialogue: Dialogue, style: Style<'c>) -> Poll<'c> {
+        Poll {
+            dialogue,
+            style,
+            has_shrunk: false,
+            has_answered: false,
+            scalars: Vec::new(),
+            tables: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Asks for everything in `plan`. After the agent fell silent, the tables
+    /// that were still to come only say so.
+    pub(super) async fn run(&mut self, plan: &SnmpPlan) {
+        let mut over = self.get_all(&plan.scalars).await.err();
+        for ask in &plan.tables {
+            if !self.is_needed(ask) {
+                continue;
+            }
+            let mut walk = Walk::new(ask);
+            match &over {
+                Some(Over(why)) => walk.fail(not_asked(ask, why)),
+                None => over = self.walk(&mut walk).await.err(),
+            }
+            self.keep(walk.finish());
+        }
+    }
+
+    /// What this poll says of the agent's answers, if there were any.
+    pub(super) fn learnt(&self) -> Option<Learnt> {
+        let answer_bytes = self.style.answer_bytes;
+        self.has_answered.then_some(if self.has_shrunk {
+            Learnt::TooMuch(answer_bytes)
+        } else {
+            Learnt::Fine(answer_bytes)
+        })
+    }
+
+    /// The answer; or the first failure, if nothing was learnt.
+    pub(super) fn finish(self, at: Timestamp, took: Duration) -> Result<SnmpAnswer, Failure> {
+        let has_cells = |table: &SnmpTable| table.columns.iter().any(|c| !c.cells.is_empty());
+        let has_something = !self.scalars.is_empty() || self.tables.iter().any(has_cells);
+        match self.failure {
+            Some(why) if !has_something => Err(why),
+            _ => Ok(SnmpAnswer {
+                at,
+                took,
+                requests: self.dialogue.requests,
+                scalars: self.scalars,
+                tables: self.tables,
+            }),
+        }
+    }
+
+    /// Whether the column that `ask` stands in for was really empty.
+    fn is_needed(&self, ask: &TableAsk) -> bool {
+        let Some(other) = &ask.only_if_empty else {
+            return true;
+        };
+        self.tables.iter().any(|table| {
+            let is_it = |column: &&SnmpColumn| column.oid == *other;
+            let column = table.columns.iter().find(is_it);
+            table.failure.is_none() && column.is_some_and(|column| column.cells.is_empty())
+        })
+    }
+
+    fn keep(&mut self, table: SnmpTable) {
+        if let Some(why) = &table.failure {
+            self.note(why.clone());
+        }
+        self.tables.push(table);
+    }
+
+    fn note(&mut self, why: Failure) {
+        self.failure.get_or_insert(why);
+    }
+
+    /// Gets scalars, a few at a time; those that the agent has not are left out.
+    async fn get_all(&mut self, scalars: &[Oid]) -> Result<(), Over> {
+        let batches = scalars.chunks(SCALARS_AT_ONCE);
+        let mut batches: Vec<Batch> = batches
+            .map(|batch| batch.iter().filter_map(oid::encode).collect())
+            .collect();
+        batches.reverse();
+        while let Some(batch) = batches.pop() {
+            if !batch.is_empty() {
+                let again = self.get(batch).await?;
+                batches.extend(again);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets one batch. Returns what of it to get again, in smaller batches.
+    async fn get(&mut self, mut batch: Batch) -> Result<Vec<Batch>, Over> {
+        let security = self.style.security;
+        let asked = self.dialogue.ask(|_, id, out| {
+            let oids = batch.iter().map(Vec::as_slice);
+            message::write(out, security, id, Ask::Get, oids);
+        });
+        let asked = asked.await;
+        self.heard(asked)?;
+        let peer = self.dialogue.peer();
+        let response = match message::read(self.dialogue.answer()) {
+            Ok(response) => response,
+            Err(malformed) => {
+                let why = self.unreadable(malformed);
+                self.note(why);
+                return Ok(Vec::new());
+            }
+        };
+        let blamed = response.error_index.checked_sub(1);
+        let blamed = blamed.filter(|place| *place < batch.len());
+        match response.error_status {
+            status::NO_ERROR => {
+                let (varbinds, malformed) = values(response, &batch);
+                self.scalars.extend(varbinds);
+                if let Some(malformed) = malformed {
+                    let why = self.unreadable(malformed);
+                    self.note(why);
+                }
+                return Ok(Vec::new());
+            }
+            status::TOO_BIG if batch.len() > 1 => {
+                let back = batch.split_off(batch.len() / 2);
+                return Ok(vec![back, batch]);
+            }
+            // as an SNMPv1 agent says that it has it not
+            status::NO_SUCH_NAME => {}
+            other => {
+                let kind = match other {
+                    status::NO_ACCESS | status::AUTHORIZATION_ERROR => FailureKind::Refused,
+                    _ => FailureKind::Protocol,
+                };
+                let name = message::error_name(other);
+                let text = format!("{peer} answers a GET with {name} ({other})");
+                self.note(failure(kind, text));
+            }
+        }
+        Ok(match blamed {
+            Some(place) => {
+                batch.remove(place);
+                vec![batch]
+            }
+            None => Vec::new(),
+        })
+    }
+
+    /// Walks one table to its end, or to a failure, which the walk then holds.
+    async fn walk(&mut self, walk: &mut Walk<'_>) -> Result<(), Over> {
+        let security = self.style.security;
+        while let Some(rows) = walk.next(self.style.answer_bytes, self.style.max_repetitions) {
+            let asked = self.dialogue.ask(|attempt, id, out| {
+                // a large answer may be what gets lost: ask for less
+                let max_repetitions = (rows >> attempt.min(15)).max(1);
+                let ask = Ask::GetBulk { max_repetitions };
+                message::write(out, security, id, ask, walk.cursors());
+            });
+            let asked = asked.await;
+            if !matches!(asked, Ok(0)) && !walk.asks_for_one(rows) {
+                self.shrink();
+            }
+            if let Err(Over(why)) = self.heard(asked) {
+                walk.fail(why.clone());
+                return Err(Over(why));
+            }
+            let response = match message::read(self.dialogue.answer()) {
+                Ok(response) => response,
+                Err(malformed) => {
+                    walk.fail(self.unreadable(malformed));
+                    return Ok(());
+                }
+            };
+            match walk.take(response.clone()) {
+                Taken::Progress => {}
+                Taken::Failed => return Ok(()),
+                Taken::TooMuch if walk.asks_for_one(rows) => {
+                    walk.fail_too_much(&response);
+                    return Ok(());
+                }
+                Taken::TooMuch => self.shrink(),
+            }
+        }
+        Ok(())
+    }
+
+    fn shrink(&mut self) {
+        self.style.answer_bytes = (self.style.answer_bytes / 2).max(ANSWER_BYTES_LEAST);
+        self.has_shrunk = true;
+    }
+
+    fn heard(&mut self, asked: Result<u8, NoAnswer>) -> Result<(), Over> {
+        match asked {
+            Ok(_retries) => {
+                self.has_answered = true;
+                Ok(())
+            }
+            Err(no_answer) => {
+                let why = self.explain(no_answer);
+                self.note(why.clone());
+                Err(Over(why))
+            }
+        }
+    }
+
+    fn explain(&self, no_answer: NoAnswer) -> Failure {
+        let peer = self.dialogue.peer();
+        let (kind, text) = match no_answer {
+            NoAnswer::Silence {
+                garbled: Some(Malformed(what)),
+                ..
+            } => (
+                FailureKind::Protocol,
+                format!("{peer} answers, but not in SNMPv2c: {what}"),
+            ),
+            NoAnswer::Silence { tries, waited, .. } if self.has_answered => (
+                FailureKind::Timeout,
+                format!("{peer} stopped answering: {tries} requests in {waited:.1?}"),
+            ),
+            NoAnswer::Silence { tries, waited, .. } => (
+                FailureKind::Timeout,
+                format!(
+                    "no SNMP answer from {peer} to {tries} requests in {waited:.1?}: it is down \
+                     or filtered, or the community is wrong, which looks the same because \
+                     agents keep silent then"
+                ),
+            ),
+            NoAnswer::TooLong => (
+                FailureKind::Timeout,
+                format!(
+                    "{peer} answers so slowly that its poll was ended after {} s",
+                    AT_MOST.as_secs()
+                ),
+            ),
+            NoAnswer::Refused(errno) => return refused(&peer.to_string(), errno),
+        };
+        failure(kind, text)
+    }
+
+    fn unreadable(&self, Malformed(what): Malformed) -> Failure {
+        let peer = self.dialogue.peer();
+        let text = format!("an answer of {peer} cannot be read: {what}");
+        failure(FailureKind::Protocol, text)
+    }
+}
+
+/// The values of those instances that were asked for, and what stopped the
+/// reading.
+fn values(mut response: Response<'_>, asked: &Batch) -> (Vec<Varbind>, Option<Malformed>) {
+    let mut values = Vec::with_capacity(asked.len());
+    while let Some(varbind) = response.next() {
+        match varbind {
+            Ok((name, Binding::Value(value))) if asked.iter().any(|oid| oid == name) => {
+                let oid = oid::decode(name);
+                values.push(Varbind { oid, value });
+            }
+            Ok(_) => {}
+            Err(malformed) => return (values, Some(malformed)),
+        }
+    }
+    (values, None)
+}
+
+fn not_asked(ask: &TableAsk, why: &Failure) -> Failure {
+    let text = format!("{}: not asked for: {}", ask.name, why.text);
+    failure(why.kind, text)
+}
+
+fn refused(peer: &str, errno: Errno) -> Failure {
+    match errno {
+        Errno::ECONNREFUSED => failure(
+            FailureKind::Unreachable,
+            format!("{peer} is there, but nothing listens on that port: is its SNMP agent on?"),
+        ),
+        Errno::EPERM => failure(
+            FailureKind::Permission,
+            format!("this machine refuses to send to {peer}: look for a local firewall rule"),
+        ),
+        Errno::EHOSTUNREACH
+        | Errno::ENETUNREACH
+        | Errno::EHOSTDOWN
+        | Errno::ENONET
+        | Errno::EACCES
+        | Errno::ENOPROTOOPT
+        | Errno::EOPNOTSUPP => failure(
+            FailureKind::Unreachable,
+            format!("{peer} cannot be reached: {}", errno.desc()),
+        ),
+        other => failure(
+            FailureKind::Local,
+            format!("cannot send to {peer}: {}", other.desc()),
+        ),
+    }
+}
