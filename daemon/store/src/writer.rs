@@ -31,8 +31,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// Reports written at once when there is room again.
 const BACKLOG_BATCH: usize = 512;
 
-/// How often old things are looked for, at most.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Old things are looked for at most once in so many spans between commits:
+/// once a second by default.
+const SWEEP_EVERY: u32 = 5;
 
 /// Tracks that one sweep looks at: all of 20,000 within six minutes, so up to
 /// 64 chunks a second go, which is thirty times what comes at that size.
@@ -207,8 +208,11 @@ impl Writer {
                 Ok(())
             }
             Err(fault) => {
+                // trouble is known before reports become visible that are not
+                // on the disk
+                let result = self.fell(fault, jobs);
                 self.keep_in_memory(reports);
-                self.fell(fault, jobs)
+                result
             }
         }
     }
@@ -421,7 +425,8 @@ impl Writer {
         for (host, ip) in &self.addresses {
             tables::ADDRESS.put(txn, host.as_str(), ip)?;
         }
-        if self.swept.elapsed() >= SWEEP_EVERY && self.trouble.is_none() {
+        let is_due = self.swept.elapsed() >= self.patience() * SWEEP_EVERY;
+        if is_due && self.trouble.is_none() {
             self.swept = Instant::now();
             self.sweep(&change)?;
         }

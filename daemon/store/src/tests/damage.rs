@@ -1,1 +1,402 @@
-//! soon
+//! Bits flip, pages are zeroed, files are cut: whatever can still be read is
+//! right, everything else is an error, and no file is changed that does not
+//! open.
+
+use std::sync::Once;
+
+use model::{AlertState, DeviceId, Facts, Timestamp};
+
+use super::sim::{Dice, SimDisk};
+use super::support::*;
+use crate::{AlertsAsk, Judgement, OpenError, OutboxAsk, ReadError, Store, StoreOptions};
+
+const PAGE: usize = 4_096;
+const DEVICES: u64 = 8;
+const ROWS: u64 = 150;
+const ALERTS: u64 = 60;
+
+/// Keeps redb's panics, which are expected here, out of the output.
+pub(super) fn hush_redb() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let place = panic.location().map_or("", |place| place.file());
+            if !place.contains("redb") {
+                usual(panic);
+            }
+        }));
+    });
+}
+
+fn value_of(device: u64, row: u64) -> f64 {
+    let value = u32::try_from(device * 1_000_000 + row * row).unwrap();
+    f64::from(value)
+}
+
+/// A store with something in every table.
+fn fill(store: &Store) {
+    for device in 1..=DEVICES {
+        create(store, &format!("d{device}"), &format!("10.0.0.{device}"));
+    }
+    let state = |id| [AlertState::Firing, AlertState::Resolved][usize::from(id % 2 == 0)].clone();
+    let judgement = Judgement {
+        alerts: (1..=ALERTS).map(|id| alert(id, state(id))).collect(),
+        gone: Vec::new(),
+        deliveries: (1..=ALERTS).map(delivery).collect(),
+    };
+    block_on(store.judge(judgement)).unwrap();
+    for row in 1..=ROWS {
+        for device in 1..=DEVICES {
+            let room = until("a place", || store.try_reserve());
+            let mut report = report(
+                icmp(device),
+                Timestamp(row * 1000),
+                &["x"],
+                &[value_of(device, row)],
+            );
+            report.facts = Some(Facts {
+                system: model::SystemFacts {
+                    name: Some(format!("d{device}")),
+                    ..Default::default()
+                },
+                ..Default::default()
+            });
+            room.send(report);
+        }
+    }
+    until("all rows", || {
+        (store.stats().rows == ROWS * DEVICES).then_some(())
+    });
+}
+
+/// The image of a filled store that was closed.
+fn filled(options: &StoreOptions) -> Vec<u8> {
+    let disk = SimDisk::with_empty_store();
+    let store = Store::open_on(options.clone(), Box::new(disk.clone()), NOW).unwrap();
+    fill(&store);
+    store.close().unwrap();
+    disk.image()
+}
+
+/// Panics if something is read that is neither right nor an error; counts the
+/// errors.
+fn check(store: &Store, story: &str) -> usize {
+    let mut errors = 0;
+    let inventory = store.inventory();
+    for device in 1..=DEVICES {
+        let name = inventory.device(DeviceId(device)).map(|d| d.name.clone());
+        assert_eq!(name, Some(format!("d{device}")), "{story}");
+        let facts = store.facts(DeviceId(device)).unwrap();
+        assert_eq!(facts.system.name, name, "{story}");
+        match store.reading(icmp(device)) {
+            None => {
+                assert!(store.stats().corrupt_reads > 0, "{story}");
+                errors += 1;
+            }
+            Some(reading) => {
+                assert!(reading.row.at.0 >= ROWS * 1000, "{story}");
+                let row = reading.row.at.0 / 1000;
+                assert_eq!(reading.raw(0), Some(value_of(device, row)), "{story}");
+            }
+        }
+        errors += check_history(store, device, story);
+    }
+    errors += check_past(store, story);
+    errors
+}
+
+fn check_history(store: &Store, device: u64, story: &str) -> usize {
+    match store.select(&all_of(device)) {
+        Ok(found) => {
+            let points = found.first().map_or(&[][..], |series| &series.points);
+            assert!(
+                points.len() as u64 >= ROWS,
+                "{story}: rows are gone in silence"
+            );
+            for (row, point) in (1u64..).zip(points) {
+                assert_eq!(point.at, Timestamp(row * 1000), "{story}");
+                assert_eq!(
+                    point.value.to_bits(),
+                    value_of(device, row).to_bits(),
+                    "{story}"
+                );
+            }
+            0
+        }
+        Err(ReadError::Corrupt { what }) => {
+            assert!(!what.is_empty());
+            assert!(store.stats().corrupt_reads > 0);
+            1
+        }
+        Err(ReadError::Io { .. }) => 1,
+        Err(error @ ReadError::TooMany { .. }) => panic!("{story}: {error}"),
+    }
+}
+
+fn check_past(store: &Store, story: &str) -> usize {
+    let mut errors = 0;
+    let ask = AlertsAsk {
+        states: Vec::new(),
+        device: None,
+        rule: None,
+        severity: None,
+        before: None,
+        limit: 1_000,
+    };
+    match store.alerts(&ask) {
+        Ok(alerts) => {
+            let ids: Vec<u64> = alerts.iter().map(|alert| alert.id.0).collect();
+            assert_eq!(ids, (1..=ALERTS).rev().collect::<Vec<_>>(), "{story}");
+        }
+        Err(_) => errors += 1,
+    }
+    let ask = OutboxAsk {
+        states: Vec::new(),
+        before: None,
+        limit: 1_000,
+    };
+    match store.outbox(&ask) {
+        Ok(deliveries) => assert_eq!(deliveries.len() as u64, ALERTS, "{story}"),
+        Err(_) => errors += 1,
+    }
+    errors
+}
+
+/// Writes a little of everything; the writer may refuse or end, but has to say
+/// so. How often it wrote.
+fn write_on(store: &Store, round: u64) {
+    for device in 1..=DEVICES {
+        let row = ROWS + round;
+        let Some(room) = store.try_reserve() else {
+            return;
+        };
+        room.send(report(
+            icmp(device),
+            Timestamp(row * 1000),
+            &["x"],
+            &[value_of(device, row)],
+        ));
+    }
+    // an answer, whichever: it does not hang
+    let _ = block_on(store.heartbeat());
+}
+
+/// Opens a damaged image, reads everything, writes, and opens and reads again.
+/// Whether the damage was noticed.
+fn live_with(options: &StoreOptions, image: &[u8], story: &str) -> bool {
+    let disk = SimDisk::new(image.to_vec());
+    let mut noticed = false;
+    for round in 1..=2 {
+        let before = disk.image();
+        match Store::open_on(options.clone(), Box::new(disk.clone()), NOW) {
+            Ok(store) => {
+                noticed |= check(&store, story) > 0;
+                if round == 1 {
+                    write_on(&store, 1);
+                }
+                noticed |= store.close().is_err();
+            }
+            Err(OpenError::Corrupt { what, .. }) => {
+                assert!(!what.is_empty(), "{story}");
+                assert!(disk.image() == before, "{story}: the file was changed");
+                return true;
+            }
+            Err(error) => panic!("{story}: {error:?}"),
+        }
+    }
+    noticed
+}
+
+fn with_filled(test: impl FnOnce(&StoreOptions, &[u8])) {
+    hush_redb();
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let image = filled(&options);
+    test(&options, &image);
+}
+
+/// Pages in which something is.
+fn used_pages(image: &[u8]) -> Vec<usize> {
+    let pages = image.chunks(PAGE).enumerate();
+    let used = pages.filter(|(_, page)| page.iter().any(|byte| *byte != 0));
+    used.map(|(place, _)| place).collect()
+}
+
+#[test]
+fn a_flipped_bit_is_never_a_wrong_value() {
+    with_filled(|options, image| {
+        let pages = used_pages(image);
+        let mut noticed = 0;
+        for seed in 0..200 {
+            let mut dice = Dice::new(seed);
+            let page = pages[dice.below(pages.len())];
+            let bit = (page * PAGE * 8 + dice.below(PAGE * 8)).min(image.len() * 8 - 1);
+            let mut damaged = image.to_vec();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let story = format!("seed {seed}: bit {} of byte {}", bit % 8, bit / 8);
+            noticed += usize::from(live_with(options, &damaged, &story));
+        }
+        assert!(
+            noticed > 20,
+            "only {noticed} of 200 hit something that is read"
+        );
+    });
+}
+
+#[test]
+fn a_zeroed_page_is_never_a_wrong_value() {
+    with_filled(|options, image| {
+        let pages = used_pages(image);
+        let mut noticed = 0;
+        for seed in 0..100 {
+            let page = pages[Dice::new(seed).below(pages.len())];
+            let mut damaged = image.to_vec();
+            let end = damaged.len().min((page + 1) * PAGE);
+            damaged[page * PAGE..end].fill(0);
+            noticed += usize::from(live_with(options, &damaged, &format!("page {page} zeroed")));
+        }
+        assert!(
+            noticed > 20,
+            "only {noticed} of 100 hit something that is read"
+        );
+    });
+}
+
+#[test]
+fn a_page_of_another_time_is_never_a_wrong_value() {
+    with_filled(|options, image| {
+        let pages = used_pages(image);
+        for seed in 0..60 {
+            let mut dice = Dice::new(seed);
+            let (from, to) = (
+                pages[dice.below(pages.len())],
+                pages[dice.below(pages.len())],
+            );
+            if from.max(to) * PAGE + PAGE > image.len() {
+                continue;
+            }
+            let mut damaged = image.to_vec();
+            damaged.copy_within(from * PAGE..(from + 1) * PAGE, to * PAGE);
+            live_with(
+                options,
+                &damaged,
+                &format!("page {from} in the place of {to}"),
+            );
+        }
+    });
+}
+
+#[test]
+fn a_cut_file_is_refused_and_left_alone() {
+    with_filled(|options, image| {
+        for seed in 0..60 {
+            let length = Dice::new(seed).below(image.len());
+            let story = format!("cut to {length} of {} bytes", image.len());
+            live_with(options, &image[..length], &story);
+        }
+    });
+}
+
+#[test]
+fn a_file_of_somebody_else_is_refused_and_left_alone() {
+    let home = Home::new();
+    for bytes in [&b""[..], b"not a store", &[0; 100_000]] {
+        std::fs::write(home.path(), bytes).unwrap();
+        let error = Store::open(home.options(), NOW).unwrap_err();
+        assert!(matches!(error, OpenError::Corrupt { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(
+            text.contains("was not changed") && text.contains("backup"),
+            "{text}"
+        );
+        assert_eq!(std::fs::read(home.path()).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_newer_store_is_refused_and_left_alone() {
+    use crate::tables::{COUNTER, SCHEMA, SCHEMA_KEY};
+    let home = Home::new();
+    home.open().close().unwrap();
+    let db = redb::Database::open(home.path()).unwrap();
+    let txn = crate::disk::begin_write(&db).unwrap();
+    COUNTER
+        .put(&txn, SCHEMA_KEY, &u64::from(SCHEMA + 1))
+        .unwrap();
+    txn.commit().unwrap();
+    // not closed: as a crash of the newer version leaves it
+    let copy = std::fs::read(home.path()).unwrap();
+    drop(db);
+    std::fs::write(home.path(), &copy).unwrap();
+
+    let error = Store::open(home.options(), NOW).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OpenError::Newer {
+                found: 2,
+                known: 1,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(
+        std::fs::read(home.path()).unwrap() == copy,
+        "it was changed"
+    );
+}
+
+#[test]
+fn a_lost_row_is_named_and_the_rest_stays_readable() {
+    use crate::samples::pieces::ROW;
+    let home = Home::new();
+    let store = home.open();
+    fill(&store);
+    store.close().unwrap();
+    let db = redb::Database::open(home.path()).unwrap();
+    let txn = crate::disk::begin_write(&db).unwrap();
+    let lost = {
+        let mut rows = txn.open_table(ROW.definition()).unwrap();
+        let mut times = Vec::new();
+        ROW.scan(&rows, 1, 0..=u64::MAX, |at, _| {
+            times.push(at);
+            true
+        })
+        .unwrap();
+        let lost = times[times.len() / 2];
+        ROW.remove(&mut rows, (1, lost)).unwrap();
+        lost
+    };
+    txn.commit().unwrap();
+    drop(db);
+
+    let store = home.open();
+    let device = (1..=DEVICES)
+        .find(|device| store.select(&all_of(*device)).is_err())
+        .unwrap();
+    let error = store.select(&all_of(device)).unwrap_err().to_string();
+    assert!(error.contains(&format!("device {device}")), "{error}");
+    assert!(error.contains(&Timestamp(lost).to_string()), "{error}");
+    assert_eq!(store.stats().corrupt_reads, 2);
+    // the row just before the gap is known to be the last by the gap alone
+    for (from, until) in [(0, lost - 1000), (lost + 1, u64::MAX)] {
+        let part = crate::Select {
+            from: Timestamp(from),
+            until: Timestamp(until),
+            ..all_of(device)
+        };
+        assert!(!store.select(&part).unwrap()[0].points.is_empty());
+    }
+    let healthy = (1..=DEVICES).filter(|device| store.select(&all_of(*device)).is_ok());
+    assert_eq!(healthy.count() as u64, DEVICES - 1);
+    // chunks that are made later keep the gap
+    for row in ROWS + 1..ROWS + 100 {
+        send(
+            &store,
+            report(icmp(device), Timestamp(row * 1000), &["x"], &[1.0]),
+        );
+    }
+    assert!(store.select(&all_of(device)).is_err());
+}

@@ -1,1 +1,243 @@
-//! soon
+//! The disk is full, or fails: polling goes on in memory within a bound, the
+//! error is shown, and the store recovers by itself.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use model::{AlertState, Timestamp};
+
+use super::sim::SimDisk;
+use super::support::*;
+use crate::{Judgement, ReadError, Store, StoreError, StoreHealth, StoreOptions, WriteError};
+
+fn send_rows(store: &Store, rows: std::ops::Range<u32>) {
+    for row in rows {
+        let at = Timestamp(NOW.0 + u64::from(row) * 1000);
+        send(store, report(icmp(1), at, &["x"], &[f64::from(row)]));
+    }
+}
+
+fn trouble(store: &Store) -> Option<String> {
+    match store.stats().health {
+        StoreHealth::Ok => None,
+        StoreHealth::NotWriting { error, .. } => Some(error),
+    }
+}
+
+fn assert_history(store: &Store, rows: std::ops::Range<u32>) {
+    let seen: Vec<u64> = points(store, 1)
+        .iter()
+        .map(|point| point.value.to_bits())
+        .collect();
+    let expected: Vec<u64> = rows.map(|row| f64::from(row).to_bits()).collect();
+    assert_eq!(seen, expected);
+}
+
+fn on_sim(options: StoreOptions) -> (SimDisk, Store) {
+    let disk = SimDisk::with_empty_store();
+    let store = Store::open_on(options, Box::new(disk.clone()), NOW).unwrap();
+    (disk, store)
+}
+
+#[test]
+fn polling_goes_on_while_the_disk_fails_and_history_has_no_hole_after() {
+    for kind in [ErrorKind::StorageFull, ErrorKind::Other] {
+        let home = Home::new();
+        let (disk, store) = on_sim(home.options());
+        send_rows(&store, 0..10);
+        disk.fail_with(Some(kind));
+        send_rows(&store, 10..100);
+        let newest = store.reading(icmp(1)).unwrap();
+        assert_eq!(newest.raw(0), Some(99.0), "visible though not on the disk");
+        assert_eq!(newest.value(0), Some(1.0), "and judged");
+        assert!(trouble(&store).is_some());
+        assert_eq!(store.stats().backlog_reports, 90);
+        let refused = block_on(store.create_device(draft("a", "10.0.0.1"), None, NOW));
+        assert!(
+            matches!(refused, Err(WriteError::NotWriting { .. })),
+            "{refused:?}"
+        );
+        assert!(store.inventory().is_empty());
+        assert!(matches!(
+            block_on(store.heartbeat()),
+            Err(WriteError::NotWriting { .. })
+        ));
+
+        disk.fail_with(None);
+        until("the recovery", || trouble(&store).is_none().then_some(()));
+        send_rows(&store, 100..110);
+        until("the backlog", || {
+            (store.stats().backlog_reports == 0).then_some(())
+        });
+        assert_history(&store, 0..110);
+        create(&store, "a", "10.0.0.1");
+        store.close().unwrap();
+        let store = Store::open_on(home.options(), Box::new(disk), NOW).unwrap();
+        assert_history(&store, 0..110);
+    }
+}
+
+#[test]
+fn what_waits_in_memory_is_bounded_and_the_oldest_goes_first() {
+    let home = Home::new();
+    let (disk, store) = on_sim(StoreOptions {
+        backlog_bytes: 20_000,
+        ..home.options()
+    });
+    disk.fail_with(Some(ErrorKind::StorageFull));
+    send_rows(&store, 0..100);
+    let stats = store.stats();
+    assert!(stats.backlog_reports < 60, "{stats:?}");
+    assert_eq!(stats.backlog_reports as u64 + stats.backlog_dropped, 100);
+    disk.fail_with(None);
+    until("the recovery", || trouble(&store).is_none().then_some(()));
+    let first = u32::try_from(stats.backlog_dropped).unwrap();
+    assert_history(&store, first..100);
+}
+
+#[test]
+fn what_cannot_be_written_to_the_end_is_told_when_the_store_closes() {
+    let home = Home::new();
+    let (disk, store) = on_sim(home.options());
+    disk.fail_with(Some(ErrorKind::StorageFull));
+    send_rows(&store, 0..7);
+    let error = store.close().unwrap_err();
+    assert!(
+        matches!(error, StoreError::NotWritten { reports: 7, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_disk_that_fails_at_any_write_leaves_a_store_that_goes_on() {
+    for writes in 1..40 {
+        let home = Home::new();
+        let (disk, store) = on_sim(home.options());
+        disk.crash_in(writes);
+        send_rows(&store, 0..30);
+        let image = disk.image();
+        drop(store);
+        // the same bytes on a disk that works again
+        let store = Store::open_on(home.options(), Box::new(SimDisk::new(image)), NOW).unwrap();
+        let there = u32::try_from(points(&store, 1).len()).unwrap();
+        assert_history(&store, 0..there);
+    }
+}
+
+/// A small file system in memory; `None` where we may not mount one.
+struct Tmpfs {
+    folder: tempfile::TempDir,
+}
+
+impl Tmpfs {
+    fn mount(megabytes: u32) -> Option<Tmpfs> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
+            .arg(folder.path())
+            .output();
+        let mounted = mounted.is_ok_and(|output| output.status.success());
+        mounted.then_some(Tmpfs { folder })
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Leaves no room at all.
+    fn fill(&self) {
+        use std::io::Write;
+        let mut file = std::fs::File::create(self.path().join("filler")).unwrap();
+        let block = [0u8; 4_096];
+        while file.write_all(&block).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.path().join("filler")).unwrap();
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.folder.path()).output();
+    }
+}
+
+#[test]
+fn a_really_full_disk_stops_history_but_neither_alerts_nor_reads() {
+    let Some(disk) = Tmpfs::mount(12) else {
+        return; // only root can mount; the simulated disks above stand for it
+    };
+    let options = StoreOptions {
+        ballast_bytes: 2 << 20,
+        ..options(disk.path())
+    };
+    let ballast = disk.path().join("sotp.redb.ballast");
+    let store = Store::open(options.clone(), NOW).unwrap();
+    until("the ballast", || ballast.exists().then_some(()));
+    send_rows(&store, 0..10);
+    disk.fill();
+
+    let began = Instant::now();
+    let mut row = 10;
+    while trouble(&store).is_none() {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "the disk never filled up"
+        );
+        send_wide(&store, row);
+        row += 1;
+    }
+    assert!(!ballast.exists(), "it made room");
+    let judgement = Judgement {
+        alerts: vec![alert(1, AlertState::Firing)],
+        gone: Vec::new(),
+        deliveries: vec![delivery(1)],
+    };
+    block_on(store.judge(judgement)).unwrap();
+    assert!(trouble(&store).is_some(), "samples still wait");
+    assert_eq!(store.open_alerts().len(), 1);
+    match store.select(&all_of(1)) {
+        Ok(found) => assert!(!found.is_empty()),
+        Err(error) => assert!(matches!(error, ReadError::Io { .. }), "{error}"),
+    }
+    send_wide(&store, row);
+    row += 1;
+
+    disk.make_room();
+    until("the recovery", || trouble(&store).is_none().then_some(()));
+    until("the backlog", || {
+        (store.stats().backlog_reports == 0).then_some(())
+    });
+    assert!(ballast.exists(), "the ballast is back");
+    let rows = points_of_first(&store);
+    assert_eq!(rows, row as usize, "nothing is missing");
+    store.close().unwrap();
+    let store = Store::open(options, NOW).unwrap();
+    assert_eq!(points_of_first(&store), row as usize);
+    assert_eq!(store.open_alerts().len(), 1);
+    assert_eq!(store.outbox_due(NOW, 9).len(), 1);
+    drop(store);
+}
+
+/// A row that takes about 18 KB on the disk.
+fn send_wide(store: &Store, row: u32) {
+    let names: Vec<String> = (0..2_000).map(|n| format!("m{n}")).collect();
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names[0] = "x";
+    let values: Vec<f64> = (0..2_000)
+        .map(|n| (f64::from(n) + f64::from(row)).sqrt())
+        .collect();
+    let at = Timestamp(NOW.0 + u64::from(row) * 1000);
+    send(store, report(icmp(1), at, &names, &values));
+}
+
+fn points_of_first(store: &Store) -> usize {
+    let ask = crate::Select {
+        metric: Some("x".into()),
+        ..all_of(1)
+    };
+    store.select(&ask).unwrap()[0].points.len()
+}

@@ -18,8 +18,6 @@ fn feed(store: &Store, device: u64, minutes: std::ops::Range<u32>) {
         let room = until("a place", || store.try_reserve());
         room.send(report(icmp(device), at, &["x"], &[value]));
     }
-    let last = store.committed();
-    let _ = last;
 }
 
 fn settled(store: &Store, rows: u64) {
@@ -293,7 +291,7 @@ fn what_is_too_old_goes_and_nothing_else() {
     let kept = until("old chunks to go", || {
         minute += 1;
         feed(&store, 1, minute..minute + 1);
-        store.close_enough();
+        block_on(store.heartbeat()).unwrap();
         let points = points(&store, 1);
         (points[0].at.0 > NOW.0 + 540 * MINUTE).then_some(points)
     });
@@ -304,7 +302,7 @@ fn what_is_too_old_goes_and_nothing_else() {
     until("the rows of a silent device to go", || {
         minute += 1;
         feed(&store, 1, minute..minute + 1);
-        store.close_enough();
+        block_on(store.heartbeat()).unwrap();
         points(&store, 2).is_empty().then_some(())
     });
     let stats = store.stats();
@@ -314,13 +312,6 @@ fn what_is_too_old_goes_and_nothing_else() {
     assert!(points(&store, 2).is_empty());
     feed(&store, 2, 2_000..2_003);
     until("new rows", || (points(&store, 2).len() == 3).then_some(()));
-}
-
-impl Store {
-    /// Waits for one commit, so that a loop of a test is no storm.
-    fn close_enough(&self) {
-        block_on(self.heartbeat()).unwrap();
-    }
 }
 
 #[test]

@@ -87,6 +87,11 @@ impl SimDisk {
         self.lock().fails_with = kind;
     }
 
+    /// What reads see.
+    pub(super) fn image(&self) -> Vec<u8> {
+        self.lock().view.clone()
+    }
+
     pub(super) fn is_dead(&self) -> bool {
         self.lock().dead
     }
@@ -202,9 +207,20 @@ impl StorageBackend for SimDisk {
     fn sync_data(&self) -> io::Result<()> {
         let mut inner = self.lock();
         inner.tick()?;
-        if !inner.forgetful {
-            inner.pending.clear();
-            inner.durable = inner.view.clone();
+        if inner.forgetful {
+            return Ok(());
+        }
+        for pending in std::mem::take(&mut inner.pending) {
+            match pending {
+                Pending::Len(len) => inner.durable.resize(len, 0),
+                Pending::Bytes(at, bytes) => {
+                    let end = at + bytes.len();
+                    if inner.durable.len() < end {
+                        inner.durable.resize(end, 0);
+                    }
+                    inner.durable[at..end].copy_from_slice(&bytes);
+                }
+            }
         }
         Ok(())
     }
