@@ -218,10 +218,10 @@ pub(crate) struct DevicesSet {
 
 #[derive(Subcommand)]
 pub(crate) enum Alerts {
-    /// Lists alerts, the newest first; those that are over only with --all
+    /// Lists what fires and what is cut off by it, the newest first
     #[command(after_help = "Examples:\n  sotp alerts ls\n  sotp alerts ls --all --device core1")]
     Ls {
-        /// Also those that are over
+        /// Also those that are pending or over
         #[arg(long)]
         all: bool,
         /// Only in this state: pending, firing, unreachable, resolved

@@ -55,14 +55,16 @@ pub(super) async fn run(command: &Alerts, client: &Client, output: &Output) -> R
             device,
             limit,
         } => {
-            let open = (!over).then(|| "pending,firing,unreachable".to_owned());
+            let open = (!over).then(|| "firing,unreachable".to_owned());
             let asked = query(&[
                 ("state", state.clone().or(open)),
                 ("device", device.clone()),
                 ("limit", Some(limit.min(&1_000).to_string())),
             ]);
             let most = usize::try_from(*limit).unwrap_or(usize::MAX);
-            let alerts = all(client, &format!("/api/v1/alerts{asked}"), most).await?;
+            let mut alerts = all(client, &format!("/api/v1/alerts{asked}"), most).await?;
+            // what fires stands above what is only cut off by it
+            alerts.sort_by_key(|alert| text(alert, "/state") == "unreachable");
             output.list("alerts", &alerts, &LIST, "nothing is wrong")
         }
         Alerts::Show { alert } => {
