@@ -55,6 +55,7 @@ mod availability;
 mod engine;
 mod fault;
 mod settle;
+mod side;
 mod threshold;
 mod topology;
 mod verdict;

@@ -442,6 +442,7 @@ fn a_silent_agent_is_not_told_where_icmp_cannot_be_asked_until_a_bound() {
             (10, "sw", AgentSilent),
             (12, "sw", CannotAsk(FailureKind::Permission)),
             (40, "sw", AgentSilent),
+            (70, "sw", AgentSilent),
             (100, "", Nothing),
         ],
     );
@@ -489,6 +490,22 @@ fn a_threshold_that_was_told_is_resolved_after_an_outage_too() {
             "300 sw resolved",
             "310 sw/cpu resolved"
         ]
+    );
+}
+
+#[test]
+fn a_value_measured_on_a_device_that_is_down_is_held_back() {
+    // the agent answers, and a filter drops our pings
+    let mut events: Vec<Event<'_>> = Vec::new();
+    for round in 0..8 {
+        events.push((10 + round * 30, "sw", Silent));
+        events.push(cpu_is(11 + round * 30, BUSY));
+    }
+    events.extend([(250, "sw", Answers), cpu_is(251, BUSY)]);
+    events.extend([cpu_is(281, BUSY), cpu_is(311, BUSY)]);
+    assert_eq!(
+        told(cpu(), &events),
+        ["70 sw fires", "250 sw resolved", "311 sw/cpu fires"]
     );
 }
 

@@ -130,6 +130,37 @@ fn a_parent_that_cannot_be_asked_is_waited_for_one_interval_and_no_longer() {
 }
 
 #[test]
+fn further_silent_rounds_do_not_prolong_the_wait_for_a_parent_that_cannot_be_asked() {
+    let mut events = vec![(1, "core", Answers)];
+    for round in 0..8 {
+        events.push((10 + round * 30, "sw", Silent));
+        events.push((
+            20 + round * 30,
+            "core",
+            CannotAsk(model::FailureKind::Local),
+        ));
+    }
+    // the third round is at 70; then an interval and the grace of a few seconds
+    assert_eq!(told(chain(), &events), ["105 sw fires"]);
+}
+
+#[test]
+fn a_parent_that_may_be_down_and_is_never_judged_again_is_not_waited_for_for_ever() {
+    let mut events = vec![(9, "core", Silent)];
+    for round in 0..8 {
+        events.push((10 + round * 30, "sw", Silent));
+        events.push((
+            20 + round * 30,
+            "core",
+            CannotAsk(model::FailureKind::Local),
+        ));
+    }
+    let came = story(chain(), &events);
+    assert_eq!(came.told, ["140 sw fires"]);
+    assert_eq!(came.asked, ["105 ask core", "135 ask core"]);
+}
+
+#[test]
 fn a_parent_that_recovers_first_gives_its_child_rounds_of_its_own() {
     let outage = [
         (31, "core", Silent),
@@ -463,4 +494,47 @@ fn a_thousand_children_have_their_parent_asked_now_and_then() {
     }
     let came = story(site, &events);
     assert!(came.asked.len() <= 6, "{:?}", came.asked);
+}
+
+#[test]
+fn parents_in_a_circle_are_one_fault_and_no_endless_walk() {
+    let site = chain()
+        .change("core", |core| {
+            core.parents.insert(model::DeviceId(2));
+        })
+        .change("sw", |sw| {
+            sw.parents.insert(sw.id);
+        });
+    let mut events = Vec::new();
+    for round in 0..5 {
+        events.push((10 + round * 30, "core", Silent));
+        events.push((11 + round * 30, "sw", Silent));
+    }
+    let came = story(site, &events);
+    assert_eq!(came.told.len(), 1, "{:?}", came.told);
+}
+
+#[test]
+fn a_second_slower_rule_of_a_told_device_is_held_back_while_its_parent_is_down() {
+    let site = chain().with(down_after("for-long", Check::Icmp, DownAfter::Rounds(6)));
+    let mut events = vec![(1, "core", Answers)];
+    for round in 0..4 {
+        events.push((10 + round * 30, "sw", Silent));
+        events.push((11 + round * 30, "core", Answers));
+    }
+    for round in 4..10 {
+        events.push((10 + round * 30, "sw", Silent));
+        events.push((11 + round * 30, "core", Silent));
+    }
+    let came = story(site, &events);
+    assert_eq!(
+        came.told,
+        ["71 sw fires", "191 core fires", "281 core/for-long fires"]
+    );
+    assert!(
+        came.states
+            .contains(&"sw/for-long unreachable behind core".to_owned()),
+        "{:?}",
+        came.states
+    );
 }

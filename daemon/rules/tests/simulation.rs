@@ -14,7 +14,7 @@ use model::{Check, DeviceId, DownAfter, GroupKey, NotificationEvent, Timestamp};
 use rules::Verdict;
 use story::{Site, Teller, at, down_after, silence};
 
-/// Each run is a few thousand polls.
+/// Of each kind. A run is a thousand polls or two.
 const RUNS: u64 = 700;
 
 /// Milliseconds.
@@ -30,7 +30,7 @@ const LONG: Ms = 8;
 const EVERY: Ms = 30_000;
 
 /// The last outage is over by then,
-const QUIET: Ms = 2_400_000;
+const QUIET: Ms = 1_800_000;
 
 /// and all is told by then.
 const END: Ms = QUIET + 300_000;
@@ -148,7 +148,7 @@ fn outages(dice: &mut Dice, most: u64) -> Vec<Range<Ms>> {
     let mut from = 100_000;
     let mut outages = Vec::new();
     for _ in 0..dice.roll(most + 1) {
-        let start = from + dice.roll(700_000);
+        let start = from + dice.roll(400_000);
         let longest = if dice.roll(3) == 0 { 60_000 } else { 900_000 };
         let end = (start + 10_000 + dice.roll(longest)).min(QUIET);
         if start + 10_000 < end {
