@@ -233,7 +233,10 @@ impl<'a> Viewer<'a> {
         let oldest = self
             .now
             .minus(self.api.daemon().interval(device, check) * ROUNDS_UNTIL_OLD);
-        let is_news = |outcome: &Outcome| device.wants(check) && outcome.at >= oldest;
+        // a silent device is asked less and less often: that it was silent stays true
+        let is_news = |outcome: &Outcome| {
+            device.wants(check) && (outcome.failure.is_some() || outcome.at >= oldest)
+        };
         let fresh = outcome
             .as_ref()
             .filter(|outcome| is_news(outcome))

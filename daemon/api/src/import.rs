@@ -212,6 +212,11 @@ fn read_table(body: &[u8], store: &Store) -> Result<Vec<Line>, Problem> {
 
     let inventory = store.inventory();
     let mut lines = Vec::new();
+    let mut counter = LineCounter {
+        body,
+        at: 0,
+        line: 1,
+    };
     for record in records {
         if lines.len() == LINES {
             return Err(bad_table(format!(
@@ -219,7 +224,8 @@ fn read_table(body: &[u8], store: &Store) -> Result<Vec<Line>, Problem> {
             )));
         }
         let record = record.map_err(|error| bad_table(error.to_string()))?;
-        lines.push(read_line(&header, &record, &inventory, store));
+        let number = counter.line_of(&record);
+        lines.push(read_line(number, &header, &record, &inventory, store));
     }
     Ok(lines)
 }
@@ -267,9 +273,46 @@ fn read_header(header: &ByteRecord) -> Result<Vec<&'static str>, Problem> {
     }
 }
 
-fn read_line(header: &[&str], record: &ByteRecord, inventory: &Inventory, store: &Store) -> Line {
+/// Counts lines as an editor shows them: a record's own position lies before
+/// the line end, and the empty lines, that came before it.
+struct LineCounter<'a> {
+    body: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl LineCounter<'_> {
+    /// The line on which `record`, which follows those asked for before,
+    /// begins.
+    fn line_of(&mut self, record: &ByteRecord) -> u64 {
+        let begin = record.position().map_or(0, csv::Position::byte);
+        let begin = usize::try_from(begin).unwrap_or(usize::MAX);
+        while let Some(byte) = self.body.get(self.at) {
+            let between = self.at >= begin;
+            if between && !matches!(byte, b'\r' | b'\n') {
+                break;
+            }
+            let ends = match byte {
+                b'\n' => true,
+                b'\r' => self.body.get(self.at + 1) != Some(&b'\n'),
+                _ => false,
+            };
+            self.line += u64::from(ends);
+            self.at += 1;
+        }
+        self.line
+    }
+}
+
+fn read_line(
+    number: u64,
+    header: &[&str],
+    record: &ByteRecord,
+    inventory: &Inventory,
+    store: &Store,
+) -> Line {
     let mut line = Line {
-        number: record.position().map_or(0, csv::Position::line),
+        number,
         name: None,
         draft: None,
         parents: Vec::new(),

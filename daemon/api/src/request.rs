@@ -9,6 +9,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body;
 use serde_json::Value;
 use tracing::info;
 
@@ -121,18 +122,16 @@ fn wrong_type(given: &str, known: &[&str]) -> Problem {
 /// The whole body, if it is not too large and comes in time: half of what a
 /// request may take, so that there is time left to do what it says.
 async fn read_body(request: Request, api: &Api) -> Result<Bytes, Problem> {
-    let limits = api.limits();
-    let patience: Duration = limits.request_timeout / 2;
-    let body = Limited::new(request.into_body(), limits.body_bytes).collect();
-    match tokio::time::timeout(patience, body).await {
+    let limit = api.limits().body_bytes;
+    let patience: Duration = api.limits().request_timeout / 2;
+    let body = request.into_body();
+    let stated = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if stated > limit {
+        return Err(too_large(limit));
+    }
+    match tokio::time::timeout(patience, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
-            Kind::BodyTooLarge,
-            format!(
-                "a body can have {} bytes; send less at a time",
-                limits.body_bytes
-            ),
-        )),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
         Ok(Err(error)) => Err(Problem::new(
             Kind::BadRequest,
             format!("the body ended before its time: {error}"),
@@ -142,6 +141,13 @@ async fn read_body(request: Request, api: &Api) -> Result<Bytes, Problem> {
             format!("the body did not arrive within {patience:?}"),
         )),
     }
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(
+        Kind::BodyTooLarge,
+        format!("a body can have {limit} bytes; send less at a time"),
+    )
 }
 
 /// The `ETag` of a thing at `revision`.

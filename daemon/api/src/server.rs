@@ -51,7 +51,7 @@ const NO_ROOM: &str = "HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/problem+json\r\n\
     retry-after: 5\r\n\
     connection: close\r\n\
-    content-length: 131\r\n\r\n\
+    content-length: 135\r\n\r\n\
     {\"type\":\"/problems/unavailable\",\"title\":\"The daemon cannot do this now\",\"status\":503,\
     \"detail\":\"too many connections are open just now\"}";
 
@@ -204,6 +204,7 @@ impl Connection {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
+            .max_header_size(HEADER_BYTES)
             .max_buf_size(HEADER_BYTES)
             .max_headers(HEADER_FIELDS)
             .serve_connection(stream, service);

@@ -1,0 +1,361 @@
+//! A served API with a store in a temporary folder, and a client that sends
+//! bytes as they are, so that tests can send wrong ones.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use api::{
+    Api, Daemon, DaemonStatus, ExposedKind, Exposition, IcmpStatus, Limits, PollNowRefused,
+    SchedulerStatus,
+};
+use model::{
+    Check, Columns, Device, DeviceId, DeviceState, Facts, GroupKey, Labels, MetricKind, Outcome,
+    PollReport, PollRow, SeriesKey, Timestamp,
+};
+use serde_json::{Value, json};
+use store::{Store, StoreOptions};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// What time it is in these tests.
+pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A daemon that says what a test wants it to say.
+pub(crate) struct FakeDaemon {
+    pub(crate) states: Mutex<HashMap<DeviceId, DeviceState>>,
+    pub(crate) asked: Mutex<Vec<DeviceId>>,
+    pub(crate) refusal: Mutex<Option<PollNowRefused>>,
+    pub(crate) recipients: Mutex<Option<Vec<String>>>,
+    pub(crate) panics: Mutex<bool>,
+}
+
+impl Daemon for FakeDaemon {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+
+    fn poll_now(&self, device: DeviceId) -> Result<(), PollNowRefused> {
+        if let Some(refusal) = *self.refusal.lock().unwrap() {
+            return Err(refusal);
+        }
+        self.asked.lock().unwrap().push(device);
+        Ok(())
+    }
+
+    fn device_state(&self, device: &Device) -> DeviceState {
+        let states = self.states.lock().unwrap();
+        states
+            .get(&device.id)
+            .cloned()
+            .unwrap_or(DeviceState::Unknown)
+    }
+
+    fn interval(&self, _device: &Device, _check: Check) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn status(&self) -> DaemonStatus {
+        assert!(!*self.panics.lock().unwrap(), "a fault of the daemon");
+        DaemonStatus {
+            version: "1.2.3".into(),
+            started: NOW.minus(Duration::from_secs(60)),
+            scheduler: SchedulerStatus {
+                in_flight: 3,
+                skipped: vec![("busy".into(), 7)],
+                ..SchedulerStatus::default()
+            },
+            icmp: IcmpStatus {
+                v4: "ping socket".into(),
+                v6: "none: no IPv6".into(),
+            },
+            mail: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn metrics(&self, into: &mut Exposition) {
+        into.family("sotp_test", ExposedKind::Gauge, "A \"test\"\nof escapes");
+        into.sample("sotp_test", &[("name", "a\\b\"c\nd")], 1.0);
+    }
+
+    fn mail_recipients(&self) -> Option<Vec<String>> {
+        self.recipients.lock().unwrap().clone()
+    }
+}
+
+/// A served API; it stops when this is dropped.
+pub(crate) struct Served {
+    pub(crate) store: Store,
+    pub(crate) daemon: Arc<FakeDaemon>,
+    pub(crate) socket: PathBuf,
+    pub(crate) tcp: std::net::SocketAddr,
+    pub(crate) stop: CancellationToken,
+    pub(crate) servers: Vec<JoinHandle<()>>,
+    _folder: TempDir,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Limits that a test does not wait long for.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        header_timeout: Duration::from_millis(500),
+        request_timeout: Duration::from_secs(20),
+        grace: Duration::from_secs(2),
+        ..Limits::default()
+    }
+}
+
+pub(crate) async fn served() -> Served {
+    served_with(limits()).await
+}
+
+pub(crate) async fn served_with(limits: Limits) -> Served {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        path: folder.path().join("sotp.redb"),
+        commit_every: Duration::from_millis(5),
+        backlog_bytes: 1024 * 1024,
+        ballast_bytes: 0,
+        keep_samples: Duration::from_secs(30 * 86_400),
+        keep_alerts: Duration::from_secs(365 * 86_400),
+    };
+    let store = Store::open(options, NOW).unwrap();
+    let daemon = Arc::new(FakeDaemon {
+        states: Mutex::default(),
+        asked: Mutex::default(),
+        refusal: Mutex::default(),
+        recipients: Mutex::new(Some(vec!["ops@example.com".into()])),
+        panics: Mutex::default(),
+    });
+    let api = Api::new(store.clone(), daemon.clone(), limits);
+    let stop = CancellationToken::new();
+    let socket = folder.path().join("sotp.sock");
+    let unix = UnixListener::bind(&socket).unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp.local_addr().unwrap();
+    let servers = vec![
+        tokio::spawn(api::serve_unix(unix, api.clone(), stop.clone())),
+        tokio::spawn(api::serve_tcp(tcp, api, stop.clone())),
+    ];
+    Served {
+        store,
+        daemon,
+        socket,
+        tcp: address,
+        stop,
+        servers,
+        _folder: folder,
+    }
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {} {:?}", self.status, self.body))
+    }
+
+    /// The body, if the status is `status`.
+    #[track_caller]
+    pub(crate) fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        if self.body.is_empty() {
+            return Value::Null;
+        }
+        self.json()
+    }
+
+    /// The pointers or parameters of a problem's mistakes with their messages.
+    #[track_caller]
+    pub(crate) fn mistakes(&self, status: u16) -> Vec<(String, String)> {
+        let problem = self.expect(status);
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{problem}"
+        );
+        let place = |mistake: &Value| {
+            let place = mistake.get("pointer").or(mistake.get("parameter"));
+            place.and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let errors = problem["errors"].as_array().cloned().unwrap_or_default();
+        errors
+            .iter()
+            .map(|mistake| {
+                (
+                    place(mistake),
+                    mistake["message"].as_str().unwrap().to_owned(),
+                )
+            })
+            .collect()
+    }
+}
+
+/// Reads one answer until the other side closes.
+pub(crate) async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
+    let mut bytes = Vec::new();
+    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+    // a reset after the answer is the other side's haste, not ours
+    let _ = read.expect("the server neither answers nor closes");
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no answer: {text:?}"));
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+    Answer {
+        status: status.parse().unwrap(),
+        headers: lines
+            .map(|line| line.split_once(": ").unwrap())
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            .collect(),
+        body: body.to_owned(),
+    }
+}
+
+impl Served {
+    /// Sends these bytes and reads one answer.
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> Answer {
+        let mut stream = UnixStream::connect(&self.socket).await.unwrap();
+        // the server may answer and close before it has read all
+        let _ = stream.write_all(bytes).await;
+        read_answer(&mut stream).await
+    }
+
+    pub(crate) async fn raw_tcp(&self, bytes: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(self.tcp).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        read_answer(&mut stream).await
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nhost: sotp\r\nconnection: close\r\n");
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if !body.is_empty() {
+            request.push_str(&format!("content-length: {}\r\n", body.len()));
+        }
+        request.push_str("\r\n");
+        self.raw(&[request.as_bytes(), body].concat()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], b"").await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.ask("DELETE", path, &[], b"").await
+    }
+
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let kind = [("content-type", "application/json")];
+        self.ask(method, path, &kind, body.to_string().as_bytes())
+            .await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send("POST", path, body).await
+    }
+
+    /// Enters a device and returns its id.
+    pub(crate) async fn enter(&self, name: &str, address: &str) -> DeviceId {
+        let body = json!({"name": name, "address": address});
+        let device = self.post("/api/v1/devices", &body).await.expect(201);
+        DeviceId(device["id"].as_u64().unwrap())
+    }
+
+    /// Keeps what a poll brought, and waits until it is visible.
+    pub(crate) async fn keep(&self, report: PollReport) {
+        let mut committed = self.store.committed();
+        let before = *committed.borrow_and_update();
+        self.store.try_reserve().expect("room").send(report);
+        let visible = committed.wait_for(|upto| *upto > before);
+        timeout(PATIENCE, visible).await.unwrap().unwrap();
+    }
+}
+
+/// What a poll of `device` at `at` brought.
+pub(crate) fn report(
+    device: DeviceId,
+    check: Check,
+    at: Timestamp,
+    columns: &Arc<Columns>,
+    values: &[f64],
+) -> PollReport {
+    let group = GroupKey { device, check };
+    PollReport {
+        group,
+        outcome: Outcome {
+            at,
+            took: Duration::from_millis(12),
+            failure: None,
+            partial: Vec::new(),
+        },
+        row: Some(PollRow {
+            group,
+            at,
+            columns: Arc::clone(columns),
+            values: values.into(),
+            breaks: model::Breaks::None,
+        }),
+        facts: None,
+    }
+}
+
+pub(crate) fn with_facts(mut report: PollReport, facts: Facts) -> PollReport {
+    report.facts = Some(facts);
+    report
+}
+
+pub(crate) fn column(metric: &str, kind: MetricKind, interface: Option<&str>) -> SeriesKey {
+    SeriesKey {
+        metric: metric.into(),
+        labels: Arc::new(Labels::new(interface.map(|name| ("ifName", name)))),
+        kind,
+    }
+}
+
+pub(crate) fn ping_columns() -> Arc<Columns> {
+    Arc::new(Columns::new(vec![
+        column("icmp_up", MetricKind::State, None),
+        column("icmp_rtt_seconds", MetricKind::Gauge, None),
+        column("icmp_loss_ratio", MetricKind::Gauge, None),
+    ]))
+}
