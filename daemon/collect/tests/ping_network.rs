@@ -77,7 +77,7 @@ async fn round(pinger: &Pinger, target: &str) -> Result<PingAnswer, Failure> {
 }
 
 /// What the scripts need.
-const USABLE: &str = "ip link set lo up && ip link add a type veth peer name b && \
+const USABLE: &str = "ip link set lo up && ip link add sotp0 type veth peer name sotp1 && \
     command -v nsenter && command -v setpriv && command -v sysctl";
 
 /// Runs the test called `name` again, as the part of that name, in a new

@@ -59,7 +59,7 @@ pub(super) struct Moment {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Due {
     round: usize,
-    when: Instant,
+    pub(super) when: Instant,
     pub(super) target: IpAddr,
     pub(super) sequence: u16,
 }

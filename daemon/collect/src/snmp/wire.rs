@@ -138,16 +138,24 @@ impl Port {
             if ready.is_error() {
                 self.read_refusals();
             }
-            for _ in 0..READS_AT_ONCE {
-                match self.socket.try_recv_from(&mut buffer) {
-                    Ok((length, source)) => self.receive(&buffer[..length], source),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // an earlier datagram's error, which is in the queue too
-                    Err(_) => self.read_refusals(),
-                }
+            // to yield wakes another thread: only under a flood
+            if self.read_some(&mut buffer) {
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
         }
+    }
+
+    /// Reads what came in, up to a limit. Returns whether there may be more.
+    fn read_some(&self, buffer: &mut [u8]) -> bool {
+        for _ in 0..READS_AT_ONCE {
+            match self.socket.try_recv_from(buffer) {
+                Ok((length, source)) => self.receive(&buffer[..length], source),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // an earlier datagram's error, which is in the queue too
+                Err(_) => self.read_refusals(),
+            }
+        }
+        true
     }
 
     fn receive(&self, datagram: &[u8], source: SocketAddr) {
