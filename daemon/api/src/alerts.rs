@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::Uri;
 use model::{
     Alert, AlertId, AlertState, Condition, DeviceId, OutboxId, Rule, RuleName, Severity, Timestamp,
@@ -17,7 +17,7 @@ use crate::outbox::DeliveryView;
 use crate::page;
 use crate::problem::Problem;
 use crate::query::{self, Query};
-use crate::request::JsonAnswer;
+use crate::request::{JsonAnswer, Path};
 
 /// The words of an alert's state.
 const STATES: [&str; 4] = ["pending", "firing", "unreachable", "resolved"];

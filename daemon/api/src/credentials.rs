@@ -1,6 +1,6 @@
 //! What lets us into devices: written here, never shown again.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use model::{Credential, CredentialName, checked_name};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::device_body::read_community;
 use crate::mistakes::{Mistakes, Object, did_you_mean};
 use crate::problem::{Kind, Problem, not_written};
 use crate::query;
-use crate::request::{Json, JsonAnswer, Peer};
+use crate::request::{Json, JsonAnswer, Path, Peer};
 
 /// The kinds of credential.
 const KINDS: [&str; 1] = ["snmp-v2c"];

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use model::{
     Alert, AlertState, Check, Device, DeviceId, DeviceState, Facts, Failure, GroupKey, Outcome,
-    Reading, Timestamp,
+    Reading,
 };
 use serde::Serialize;
 use store::Inventory;
@@ -171,7 +171,6 @@ impl From<&Facts> for FactsView {
 /// Everything that the views of one answer share, read once.
 pub(crate) struct Viewer<'a> {
     api: &'a Api,
-    now: Timestamp,
     inventory: Arc<Inventory>,
     summaries: HashMap<DeviceId, Vec<String>>,
 }
@@ -180,7 +179,6 @@ impl<'a> Viewer<'a> {
     pub(crate) fn new(api: &'a Api) -> Viewer<'a> {
         Viewer {
             api,
-            now: api.now(),
             inventory: api.store().inventory(),
             summaries: summaries(api.store().open_alerts()),
         }
@@ -201,8 +199,8 @@ impl<'a> Viewer<'a> {
     pub(crate) fn device(&self, device: &Device) -> DeviceView {
         let store = self.api.store();
         let facts = store.facts(device.id);
-        let icmp = self.polled(device, Check::Icmp);
-        let snmp = self.polled(device, Check::Snmp);
+        let icmp = polled(self.api, device, Check::Icmp);
+        let snmp = polled(self.api, device, Check::Snmp);
         let state = self.state(device);
         DeviceView {
             id: device.id.0,
@@ -221,30 +219,6 @@ impl<'a> Viewer<'a> {
             deleted: device.deleted.map(|at| at.to_string()),
             revision: device.revision,
         }
-    }
-
-    /// What the newest poll of `device` by `check` came to.
-    pub(crate) fn polled(&self, device: &Device, check: Check) -> Polled {
-        let group = GroupKey {
-            device: device.id,
-            check,
-        };
-        let outcome = self.api.store().outcome(group);
-        let oldest = self
-            .now
-            .minus(self.api.daemon().interval(device, check) * ROUNDS_UNTIL_OLD);
-        // a silent device is asked less and less often: that it was silent stays true
-        let is_news = |outcome: &Outcome| {
-            device.wants(check) && (outcome.failure.is_some() || outcome.at >= oldest)
-        };
-        let fresh = outcome
-            .as_ref()
-            .filter(|outcome| is_news(outcome))
-            .and_then(|outcome| {
-                let reading = self.api.store().reading(group)?;
-                (reading.row.at >= outcome.at).then_some(reading)
-            });
-        Polled { outcome, fresh }
     }
 
     fn values(&self, icmp: &Polled, snmp: &Polled, facts: Option<&Arc<Facts>>) -> ValuesView {
@@ -284,6 +258,29 @@ impl<'a> Viewer<'a> {
                 .or_else(failure),
         }
     }
+}
+
+/// What the newest poll of `device` by `check` came to.
+pub(crate) fn polled(api: &Api, device: &Device, check: Check) -> Polled {
+    let group = GroupKey {
+        device: device.id,
+        check,
+    };
+    let outcome = api.store().outcome(group);
+    let interval = api.daemon().interval(device, check);
+    let oldest = api.now().minus(interval * ROUNDS_UNTIL_OLD);
+    // a silent device is asked less and less often: that it was silent stays true
+    let is_news = |outcome: &Outcome| {
+        device.wants(check) && (outcome.failure.is_some() || outcome.at >= oldest)
+    };
+    let fresh = outcome
+        .as_ref()
+        .filter(|outcome| is_news(outcome))
+        .and_then(|outcome| {
+            let reading = api.store().reading(group)?;
+            (reading.row.at >= outcome.at).then_some(reading)
+        });
+    Polled { outcome, fresh }
 }
 
 /// The newest poll by one check.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use model::{Address, CredentialName, Device, DeviceDraft, DeviceId, DeviceKind, Timestamp};
@@ -20,7 +20,7 @@ use crate::mistakes::Mistakes;
 use crate::page::{self, Cursor};
 use crate::problem::{Kind, Problem, not_written};
 use crate::query::{self, Query};
-use crate::request::{Json, JsonAnswer, Peer, etag, expected};
+use crate::request::{Json, JsonAnswer, Path, Peer, etag, expected};
 
 /// Bytes of a search; names are shorter.
 const SEARCH_BYTES: usize = 256;

@@ -124,10 +124,10 @@ pub(crate) async fn import_devices(
     State(api): State<Api>,
     peer: Peer,
     uri: Uri,
-    Csv(body): Csv,
+    csv: Csv,
 ) -> Result<JsonAnswer<ImportReport>, Problem> {
     query::none(&uri)?;
-    let lines = api.read(move |store| read_table(&body, store)).await?;
+    let lines = api.read(move |store| read_table(&csv.body, store)).await?;
     let lines = enter(&api, lines).await?;
 
     let report = report(lines);

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::Uri;
 use model::{Check, Interface, Reading};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::Api;
-use crate::device_view::Viewer;
+use crate::device_view::polled;
 use crate::devices::find;
 use crate::problem::Problem;
 use crate::query;
-use crate::request::JsonAnswer;
+use crate::request::{JsonAnswer, Path};
 use crate::rollup::{OCTET, columns_by_interface};
 
 /// The interfaces of a device.
@@ -89,7 +89,7 @@ pub(crate) async fn list_interfaces(
     query::none(&uri)?;
     let device = find(&api, &asked)?;
     let facts = api.store().facts(device.id);
-    let reading = Viewer::new(&api).polled(&device, Check::Snmp).fresh;
+    let reading = polled(&api, &device, Check::Snmp).fresh;
     let columns = reading
         .as_deref()
         .map(|reading| columns_by_interface(&reading.row.columns))

@@ -47,6 +47,7 @@ use std::time::Duration;
 
 use model::Timestamp;
 use store::Store;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use daemon::{Daemon, DaemonStatus, IcmpStatus, MailStatus, PollNowRefused, SchedulerStatus};
 pub use exposition::{ExposedKind, Exposition};
@@ -56,6 +57,10 @@ pub use server::{serve_tcp, serve_unix};
 use problem::{Kind, Problem};
 use rollup::Rollups;
 use telemetry::Telemetry;
+
+/// Imports that go on at once: their tables are the only large bodies, so this
+/// bounds what bodies take in memory.
+const IMPORTS_AT_ONCE: usize = 2;
 
 /// What a client may use of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +102,7 @@ struct Shared {
     limits: Limits,
     telemetry: Telemetry,
     rollups: Rollups,
+    imports: Arc<Semaphore>,
     started: Timestamp,
     requests: AtomicU64,
 }
@@ -120,6 +126,7 @@ impl Api {
             limits,
             telemetry: Telemetry::default(),
             rollups: Rollups::default(),
+            imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
             started,
             requests: AtomicU64::new(1),
         }))
@@ -143,6 +150,12 @@ impl Api {
 
     fn rollups(&self) -> &Rollups {
         &self.0.rollups
+    }
+
+    /// A place among the imports that may go on at once; waits for it.
+    async fn import_place(&self) -> OwnedSemaphorePermit {
+        let place = Arc::clone(&self.0.imports).acquire_owned().await;
+        place.expect("the places for imports are never closed")
     }
 
     fn now(&self) -> Timestamp {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::Uri;
 use model::{
     BUILT_IN_METRICS, Check, Device, GroupKey, Labels, MetricKind, Reading, SeriesKey, Timestamp,
@@ -14,12 +14,12 @@ use serde::Serialize;
 use store::{Point, ReadError, Select};
 use utoipa::ToSchema;
 
-use crate::device_view::Viewer;
+use crate::device_view::polled;
 use crate::devices::find;
 use crate::mistakes::did_you_mean;
 use crate::problem::{Kind, Problem};
 use crate::query::{self, Query};
-use crate::request::JsonAnswer;
+use crate::request::{JsonAnswer, Path};
 use crate::{Api, when};
 
 /// Points in one answer, over all its series: some 4 MB of JSON.
@@ -158,7 +158,6 @@ pub(crate) async fn latest_metrics(
     let (metrics, labels) = (query.all("metric"), query.labels());
     query.or(())?;
     let device = find(&api, &asked)?;
-    let viewer = Viewer::new(&api);
 
     let wanted = |key: &SeriesKey| {
         (metrics.is_empty() || metrics.iter().any(|metric| **metric == *key.metric))
@@ -173,7 +172,7 @@ pub(crate) async fn latest_metrics(
         let Some(reading) = api.store().reading(group) else {
             continue;
         };
-        let current = viewer.polled(&device, check).fresh.is_some();
+        let current = polled(&api, &device, check).fresh.is_some();
         let columns = reading.row.columns.series().iter().enumerate();
         items.extend(
             columns
@@ -429,6 +428,12 @@ mod tests {
     }
 
     const GAP: Duration = Duration::from_secs(75);
+
+    #[test]
+    fn a_range_of_too_many_points_says_how_to_ask_for_less() {
+        let problem = no_range(ReadError::TooMany { points: POINTS });
+        assert!(problem.detail().contains("from and until"), "{problem:?}");
+    }
 
     #[test]
     fn a_rate_uses_the_point_before_the_range() {

@@ -1,6 +1,6 @@
 //! Whom we told, and how that went.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use model::{Channel, Delivery, DeliveryState, NotificationEvent, OutboxId};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::mistakes::{Mistakes, Object};
 use crate::page;
 use crate::problem::{Kind, Problem, not_written};
 use crate::query::{self, Query};
-use crate::request::{JsonAnswer, MaybeJson, Peer};
+use crate::request::{JsonAnswer, MaybeJson, Path, Peer};
 
 /// The words of a delivery's state.
 const STATES: [&str; 3] = ["queued", "parked", "delivered"];

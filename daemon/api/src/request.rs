@@ -10,11 +10,17 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::info;
 
 use crate::Api;
 use crate::problem::{Kind, Problem};
+
+/// Bytes of a JSON body: the largest rule is far below that, and many
+/// connections may each hold one in memory.
+const JSON_BYTES: usize = 1024 * 1024;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +56,20 @@ impl<S: Sync> FromRequestParts<S> for Peer {
     }
 }
 
+/// What stands in the variable parts of a path.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Path<T>, Problem> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(part)) => Ok(Path(part)),
+            Err(error) => Err(Problem::new(Kind::BadRequest, error.body_text())),
+        }
+    }
+}
+
 /// A JSON body.
 pub(crate) struct Json(pub(crate) Value);
 
@@ -59,7 +79,8 @@ impl FromRequest<Api> for Json {
     async fn from_request(request: Request, api: &Api) -> Result<Json, Problem> {
         let known = ["application/json", "application/merge-patch+json"];
         expect_type(request.headers(), &known)?;
-        let body = read_body(request, api).await?;
+        let limit = api.limits().body_bytes.min(JSON_BYTES);
+        let body = read_body(request, limit, api).await?;
         serde_json::from_slice(&body).map(Json).map_err(|error| {
             Problem::new(Kind::BadRequest, format!("the body is not JSON: {error}"))
         })
@@ -74,7 +95,7 @@ impl FromRequest<Api> for MaybeJson {
 
     async fn from_request(request: Request, api: &Api) -> Result<MaybeJson, Problem> {
         if !request.headers().contains_key(header::CONTENT_TYPE) {
-            let body = read_body(request, api).await?;
+            let body = read_body(request, JSON_BYTES, api).await?;
             return match body.is_empty() {
                 true => Ok(MaybeJson(None)),
                 false => Err(wrong_type("none", &["application/json"])),
@@ -85,15 +106,23 @@ impl FromRequest<Api> for MaybeJson {
     }
 }
 
-/// A CSV body (RFC 4180).
-pub(crate) struct Csv(pub(crate) Bytes);
+/// A CSV body (RFC 4180), and the place of one that is read.
+pub(crate) struct Csv {
+    pub(crate) body: Bytes,
+    _place: OwnedSemaphorePermit,
+}
 
 impl FromRequest<Api> for Csv {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Csv, Problem> {
         expect_type(request.headers(), &["text/csv"])?;
-        read_body(request, api).await.map(Csv)
+        let place = api.import_place().await;
+        let body = read_body(request, api.limits().body_bytes, api).await?;
+        Ok(Csv {
+            body,
+            _place: place,
+        })
     }
 }
 
@@ -121,8 +150,7 @@ fn wrong_type(given: &str, known: &[&str]) -> Problem {
 
 /// The whole body, if it is not too large and comes in time: half of what a
 /// request may take, so that there is time left to do what it says.
-async fn read_body(request: Request, api: &Api) -> Result<Bytes, Problem> {
-    let limit = api.limits().body_bytes;
+async fn read_body(request: Request, limit: usize, api: &Api) -> Result<Bytes, Problem> {
     let patience: Duration = api.limits().request_timeout / 2;
     let body = request.into_body();
     let stated = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);

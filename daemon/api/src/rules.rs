@@ -1,7 +1,7 @@
 //! What counts as a fault: rules of files, to be read, and of the API, to be
 //! changed.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use model::{Rule, RuleName, RuleSource};
@@ -14,7 +14,7 @@ use crate::Api;
 use crate::mistakes::Mistakes;
 use crate::problem::{Kind, Problem, not_written};
 use crate::query;
-use crate::request::{Json, JsonAnswer, Peer, etag, expected};
+use crate::request::{Json, JsonAnswer, Path, Peer, etag, expected};
 use crate::rule_body::{self, RuleBody};
 
 /// A rule.

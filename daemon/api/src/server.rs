@@ -81,7 +81,8 @@ impl Listen for TcpListener {
 
     async fn next(&self) -> io::Result<(Self::Stream, Peer)> {
         let (stream, _) = self.accept().await?;
-        stream.set_nodelay(true)?;
+        // only slower without it; a peer that is gone already must not stop us
+        let _ = stream.set_nodelay(true);
         Ok((stream, Peer::Network))
     }
 }

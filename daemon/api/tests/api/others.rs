@@ -1,4 +1,7 @@
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex};
 
 use model::{Rule, RuleName, RuleSource, Timestamp};
 use serde_json::{Value, json};
@@ -246,4 +249,60 @@ fn parsed(text: &str) -> BTreeMap<String, f64> {
         }
     }
     samples
+}
+
+#[tokio::test]
+async fn a_store_that_takes_no_writes_is_a_503_and_reads_go_on() {
+    let api = served().await;
+    api.enter("core1", "10.0.0.1").await;
+    let store = api.store.clone();
+    tokio::task::spawn_blocking(|| store.close())
+        .await
+        .unwrap()
+        .unwrap();
+    let body = json!({"name": "core2", "address": "10.0.0.2"});
+    let answer = api.post("/api/v1/devices", &body).await;
+    assert_eq!(answer.expect(503)["type"], "/problems/unavailable");
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    api.get("/api/v1/devices/core1").await.expect(200);
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_logged_with_who_made_it() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    // the server runs on this thread, too
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let api = served().await;
+    api.enter("a\u{202e}b", "10.0.0.1").await;
+    api.delete("/api/v1/devices/1").await.expect(200);
+    api.get("/api/v1/devices/1").await.expect(200);
+    let uid = std::fs::metadata(&api.socket).unwrap().uid();
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let changes: Vec<&str> = text.lines().filter(|line| line.contains("actor")).collect();
+    assert_eq!(changes.len(), 2, "{text}");
+    let who = format!("actor=uid {uid} to=\"a\\u{{202e}}b\"");
+    assert!(
+        changes[0].contains("device created") && changes[0].contains(&who),
+        "{text}"
+    );
+    assert!(changes[1].contains("device deleted"), "{text}");
 }
