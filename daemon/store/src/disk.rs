@@ -12,6 +12,7 @@ use std::ops::Bound;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use redb::backends::FileBackend;
@@ -59,6 +60,9 @@ impl Medium for FileMedium {
 pub(crate) struct Disk {
     medium: Box<dyn Medium>,
     db: RwLock<Option<Database>>,
+    /// A reader panicked in redb: its locks are poisoned, and the database has
+    /// to be opened again for others to go on.
+    doubtful: AtomicBool,
 }
 
 impl Disk {
@@ -69,8 +73,12 @@ impl Disk {
         look: impl FnOnce(&Database) -> Result<T, Fault>,
     ) -> Result<(Disk, T), Fault> {
         let (db, seen) = open_held(medium.as_ref(), look)?;
-        let db = RwLock::new(Some(db));
-        Ok((Disk { medium, db }, seen))
+        let disk = Disk {
+            medium,
+            db: RwLock::new(Some(db)),
+            doubtful: AtomicBool::new(false),
+        };
+        Ok((disk, seen))
     }
 
     /// Drops the database: the only way on after an I/O error, and what gives
@@ -96,19 +104,32 @@ impl Disk {
             .is_some()
     }
 
-    /// Opens the database again after [`Disk::close`].
-    pub(crate) fn reopen(&self) -> Result<(), Fault> {
-        let (db, ()) = open_held(self.medium.as_ref(), |_| Ok(()))?;
+    /// Opens the database again after [`Disk::close`]. A transaction that
+    /// failed in its very last step may be on the disk after all, so `look`
+    /// has to read again what is there.
+    pub(crate) fn reopen<T>(
+        &self,
+        look: impl FnOnce(&Database) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let (db, seen) = open_held(self.medium.as_ref(), look)?;
+        self.doubtful.store(false, Ordering::Release);
         *self.db.write().unwrap_or_else(PoisonError::into_inner) = Some(db);
-        Ok(())
+        Ok(seen)
     }
 
-    /// Reads in one consistent state.
-    pub(crate) fn read<T>(
-        &self,
-        work: impl FnOnce(&ReadTransaction) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        caught(|| work(&self.begin_read()?))
+    /// Whether the database has to be opened again because of a reader.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.doubtful.load(Ordering::Acquire)
+    }
+
+    /// Reads; see [`Disk::is_doubtful`].
+    pub(crate) fn read<T>(&self, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        caught(work).inspect_err(|fault| {
+            let poisoned = matches!(fault, Fault::Redb(redb::Error::LockPoisoned(_)));
+            if poisoned || matches!(fault, Fault::Panic(_)) {
+                self.doubtful.store(true, Ordering::Release);
+            }
+        })
     }
 
     /// A consistent state to read from.

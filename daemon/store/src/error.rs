@@ -225,7 +225,8 @@ pub enum WriteError {
     #[error(transparent)]
     Refused(#[from] Refusal),
 
-    /// The disk takes no writes now.
+    /// The disk takes no writes now. (If it failed in the very last step of a
+    /// write, the change may show once the store has been read again.)
     #[error("the store cannot be written now, nothing was changed; try again later: {why}")]
     NotWriting {
         /// What the disk said.
@@ -273,6 +274,9 @@ pub(crate) enum Fault {
     Damage(String),
     /// redb panicked.
     Panic(String),
+    /// redb panicked because a reader had panicked before: opening it again
+    /// helps.
+    Stale(String),
 }
 
 impl Fault {
@@ -281,6 +285,7 @@ impl Fault {
     pub(crate) fn is_damage(&self) -> bool {
         match self {
             Fault::Damage(_) | Fault::Panic(_) => true,
+            Fault::Stale(_) => false,
             Fault::Redb(redb::Error::Io(error)) => Fault::is_bad_data(error),
             Fault::Redb(error) => !matches!(
                 error,
@@ -314,7 +319,7 @@ impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Fault::Redb(error) => error.fmt(f),
-            Fault::Damage(what) => f.write_str(what),
+            Fault::Damage(what) | Fault::Stale(what) => f.write_str(what),
             Fault::Panic(what) => write!(f, "the database code panicked: {what}"),
         }
     }

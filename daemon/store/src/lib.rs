@@ -531,8 +531,7 @@ impl Store {
         &self,
         work: impl FnOnce(&redb::ReadTransaction) -> Result<T, Fault>,
     ) -> Result<T, ReadError> {
-        let read = self.shared.disk.read(work).map_err(ReadError::from);
-        read.inspect_err(|error| self.count(error))
+        self.read_lazily(|txn| work(&txn()?))
     }
 
     fn count(&self, error: &ReadError) {
@@ -600,7 +599,11 @@ impl Store {
         &self,
         work: impl FnOnce(&dyn Fn() -> Result<redb::ReadTransaction, Fault>) -> Result<T, Fault>,
     ) -> Result<T, ReadError> {
-        let read = disk::caught(|| work(&|| self.shared.disk.begin_read()));
+        let disk = &self.shared.disk;
+        let read = disk.read(|| work(&|| disk.begin_read()));
+        if disk.is_doubtful() {
+            self.shared.queue.nudge();
+        }
         read.map_err(ReadError::from)
             .inspect_err(|error| self.count(error))
     }
@@ -716,6 +719,31 @@ impl Store {
         Ok(began.elapsed())
     }
 
+    /// Keeps the writer from doing anything until what this returns is
+    /// dropped: for tests of what watches over it.
+    #[cfg(any(test, feature = "faults"))]
+    #[must_use]
+    pub fn stall(&self) -> Stall {
+        let (held, released) = std::sync::mpsc::channel::<()>();
+        let released = Mutex::new(released);
+        let work = move |_: &mut Change<'_>| {
+            let released = released.lock().unwrap_or_else(PoisonError::into_inner);
+            // nothing is ever sent: it ends when the other side is dropped
+            let _ = released.recv();
+            Ok(Ok(()))
+        };
+        let (answer, _) = oneshot::channel();
+        let job = Box::new(Ask {
+            work,
+            done: None,
+            answer,
+        });
+        if let Ok(room) = self.shared.room_for_jobs.clone().try_acquire_owned() {
+            self.shared.queue.push_job(job, room);
+        }
+        Stall { _held: held }
+    }
+
     /// What the store says of itself.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
@@ -741,6 +769,13 @@ impl Store {
             health: figures.health.clone(),
         }
     }
+}
+
+/// See [`Store::stall`].
+#[cfg(any(test, feature = "faults"))]
+#[derive(Debug)]
+pub struct Stall {
+    _held: std::sync::mpsc::Sender<()>,
 }
 
 /// Somebody who waits for the writer.
@@ -787,10 +822,11 @@ fn load(db: &redb::Database) -> Result<Loaded, Fault> {
         addresses.insert(host.to_owned(), ip);
     })?;
     let mut registry = Registry::load(&txn)?;
-    let (tracks, starts) = Tracks::load(&txn, &mut registry)?;
+    let (mut tracks, outcomes) = Tracks::load(&txn)?;
+    let readings = tracks.newest(&txn, &mut registry)?;
     Ok(Loaded {
         book,
-        view: View::new(starts, facts, addresses),
+        view: View::new(outcomes, readings, facts, addresses),
         registry,
         tracks,
     })

@@ -55,6 +55,8 @@ struct Waiting {
     reserved: usize,
     /// When the oldest report or address came.
     since: Option<Instant>,
+    /// The writer is to have a look at the disk.
+    nudged: bool,
     closed: bool,
 }
 
@@ -101,6 +103,12 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// Wakes the writer though there is nothing to write.
+    pub(crate) fn nudge(&self) {
+        self.lock().nudged = true;
+        self.changed.notify_all();
+    }
+
     /// Takes no more; what is queued is still handed out.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
@@ -129,7 +137,8 @@ impl Queue {
             let due = waiting.since.map(|since| since + patience);
             let is_due = due.is_some_and(|due| due <= now);
             let is_over = give_up.is_some_and(|give_up| give_up <= now);
-            if !waiting.jobs.is_empty() || waiting.closed || is_due || is_over {
+            let is_called = !waiting.jobs.is_empty() || waiting.nudged || waiting.closed;
+            if is_called || is_due || is_over {
                 return waiting.take();
             }
             let until = [due, give_up].into_iter().flatten().min();
@@ -154,6 +163,7 @@ impl Waiting {
         if self.reports.is_empty() {
             self.since = None;
         }
+        self.nudged = false;
         Batch {
             jobs: std::mem::take(&mut self.jobs),
             reports,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use model::{DeviceId, Facts, GroupKey, Outcome, Reading};
 use tokio::sync::watch;
 
-use crate::samples::write::{Ready, Start, reading};
+use crate::samples::write::{Ready, reading};
 
 /// Reports that [`CommittedSince`] reaches back to: seconds at the design
 /// size. Who is further behind looks at all readings once.
@@ -74,16 +74,14 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 
 impl View {
     pub(crate) fn new(
-        starts: Vec<Start>,
+        outcomes: HashMap<GroupKey, Option<Outcome>>,
+        mut readings: HashMap<GroupKey, Reading>,
         facts: HashMap<DeviceId, Arc<Facts>>,
         addresses: HashMap<String, IpAddr>,
     ) -> View {
-        let groups = starts.into_iter().map(|start| {
-            let group = Group {
-                outcome: start.outcome,
-                reading: start.reading.map(Arc::new),
-            };
-            (start.group, group)
+        let groups = outcomes.into_iter().map(|(key, outcome)| {
+            let reading = readings.remove(&key).map(Arc::new);
+            (key, Group { outcome, reading })
         });
         View {
             groups: RwLock::new(groups.collect()),
@@ -225,12 +223,18 @@ mod tests {
                 },
                 row: None,
                 facts: None,
+                doubtful: false,
             })
             .collect()
     }
 
     fn empty() -> View {
-        View::new(Vec::new(), HashMap::new(), HashMap::new())
+        View::new(
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+        )
     }
 
     #[test]

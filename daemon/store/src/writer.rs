@@ -3,7 +3,7 @@
 //! It takes what waits, puts all of it into one transaction, and tells whoever
 //! waits only once that is on the disk. When the disk takes nothing, reports
 //! become visible all the same and wait in memory, changes are refused, and a
-//! probe every [`PROBE_EVERY`] finds out when there is room again. Damage or a
+//! probe now and then finds out when there is room again. Damage or a
 //! panic in redb ends the thread: going on could make it worse.
 
 use std::collections::VecDeque;
@@ -25,8 +25,9 @@ use crate::shared::Shared;
 use crate::stats::StoreHealth;
 use crate::{alerts, outbox, tables};
 
-/// How often a disk that takes no writes is tried.
-const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// A disk that takes no writes is tried once in so many spans between commits:
+/// every two seconds by default.
+const PROBE_EVERY: u32 = 10;
 
 /// Reports written at once when there is room again.
 const BACKLOG_BATCH: usize = 512;
@@ -94,7 +95,13 @@ impl Backlog {
         &self.reports.make_contiguous()[..count]
     }
 
-    fn written(&mut self, count: usize) {
+    /// What became of the `count` oldest.
+    fn settle(&mut self, count: usize, written: bool) {
+        if !written {
+            let oldest = self.reports.iter_mut().take(count);
+            oldest.for_each(|report| report.doubtful = true);
+            return;
+        }
         for report in self.reports.drain(..count) {
             self.bytes -= weight(&report);
         }
@@ -179,16 +186,17 @@ impl Writer {
             .map(|report| self.ready(report))
             .collect();
         self.addresses.extend(batch.addresses);
+        self.clear_doubt()?;
         if self.probe_at.is_some_and(|at| at <= Instant::now()) {
             self.probe()?;
         }
         let result = if self.trouble.is_some() {
-            self.keep_in_memory(reports);
+            self.keep_in_memory(reports, false);
             self.serve_jobs_alone(batch.jobs)
         } else if self.backlog.reports.is_empty() {
             self.serve_all(batch.jobs, reports)
         } else {
-            self.keep_in_memory(reports);
+            self.keep_in_memory(reports, false);
             self.serve_with_backlog(batch.jobs)
         };
         self.shared.note_backlog(self.backlog.reports.len());
@@ -211,7 +219,7 @@ impl Writer {
                 // trouble is known before reports become visible that are not
                 // on the disk
                 let result = self.fell(fault, jobs);
-                self.keep_in_memory(reports);
+                self.keep_in_memory(reports, true);
                 result
             }
         }
@@ -222,9 +230,7 @@ impl Writer {
         let mut backlog = std::mem::take(&mut self.backlog);
         let count = backlog.oldest().len();
         let written = self.transact(&mut jobs, backlog.oldest());
-        if written.is_ok() {
-            backlog.written(count);
-        }
+        backlog.settle(count, written.is_ok());
         self.backlog = backlog;
         match written {
             Ok(book) => {
@@ -287,8 +293,10 @@ impl Writer {
 
     fn in_trouble(&mut self, fault: &Fault) {
         let error = if fault.is_full() {
-            "the disk is full: make room, and polls kept in memory are written by themselves"
-                .to_owned()
+            let mebibytes = (self.shared.options.ballast_bytes >> 20) + 1;
+            format!(
+                "the disk is full: with {mebibytes} MiB free, polls that are kept in memory are written by themselves"
+            )
         } else {
             fault.to_string()
         };
@@ -297,7 +305,7 @@ impl Writer {
             error: error.clone(),
         });
         self.trouble = Some(error);
-        self.probe_at = Some(Instant::now() + PROBE_EVERY);
+        self.probe_at = Some(Instant::now() + self.patience() * PROBE_EVERY);
     }
 
     fn refuse(&self, jobs: Vec<Waiting>) {
@@ -310,22 +318,20 @@ impl Writer {
 
     /// Tries whether the disk takes writes again.
     fn probe(&mut self) -> Result<(), Fault> {
-        self.probe_at = Some(Instant::now() + PROBE_EVERY);
+        self.probe_at = Some(Instant::now() + self.patience() * PROBE_EVERY);
         self.may_try = true;
         if let Err(fault) = self.reopen() {
             return self.give_up(fault, Vec::new());
         }
         // no room for the ballast is too little room for samples
-        if self.ballast.restore().is_err() {
+        if self.ballast.restore().is_err_and(|error| is_full(&error)) {
             return Ok(());
         }
         let mut backlog = std::mem::take(&mut self.backlog);
         let count = backlog.oldest().len();
         let mut heartbeat: Vec<Waiting> = Vec::new();
         let written = self.transact(&mut heartbeat, backlog.oldest());
-        if written.is_ok() {
-            backlog.written(count);
-        }
+        backlog.settle(count, written.is_ok());
         self.backlog = backlog;
         match written {
             Ok(book) => {
@@ -347,15 +353,53 @@ impl Writer {
         }
     }
 
-    fn reopen(&self) -> Result<(), Fault> {
+    /// Opens the database again, if it is not open, and goes on from what is
+    /// there.
+    fn reopen(&mut self) -> Result<(), Fault> {
         if self.shared.disk.is_open() {
             return Ok(());
         }
-        self.shared.disk.reopen()
+        let shared = self.shared.clone();
+        let (book, tracks) = shared.disk.reopen(|db| {
+            let txn = redb::ReadableDatabase::begin_read(db)?;
+            let mut registry = shared
+                .registry
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            registry.reload(&txn)?;
+            Ok((Book::load(&txn)?, Tracks::load(&txn)?.0))
+        })?;
+        self.tracks = tracks;
+        shared.view.set_tracks(self.tracks.by_group());
+        let before = shared.book();
+        shared.publish(Book {
+            watched: before.watched + 1,
+            outbox_changes: before.outbox_changes + 1,
+            ..book
+        });
+        Ok(())
     }
 
-    fn keep_in_memory(&mut self, reports: Vec<Ready>) {
+    /// A reader panicked in redb; the others, and we, need it opened again.
+    fn clear_doubt(&mut self) -> Result<(), Fault> {
+        if !self.shared.disk.is_doubtful() || self.trouble.is_some() {
+            return Ok(());
+        }
+        tracing::warn!("a read met damage; the store is opened again");
+        self.shared.disk.close();
+        match self.reopen() {
+            Err(fault) if !fault.is_damage() => self.give_up(fault, Vec::new()),
+            other => other,
+        }
+    }
+
+    /// Makes reports visible that wait in memory for the disk. `doubtful`: a
+    /// transaction with them failed.
+    fn keep_in_memory(&mut self, mut reports: Vec<Ready>, doubtful: bool) {
         self.shared.view.publish(&reports);
+        for report in &mut reports {
+            report.doubtful = doubtful;
+        }
         let dropped = self
             .backlog
             .push(reports, self.shared.options.backlog_bytes);
@@ -402,7 +446,10 @@ impl Writer {
             Err(fault) => {
                 registry.rolled_back();
                 self.tracks.rolled_back();
-                Err(fault)
+                match fault {
+                    Fault::Panic(what) if shared.disk.is_doubtful() => Err(Fault::Stale(what)),
+                    other => Err(other),
+                }
             }
         }
     }
@@ -467,6 +514,7 @@ impl Writer {
             outcome: report.outcome,
             row,
             facts: facts.map(Arc::new),
+            doubtful: false,
         }
     }
 
@@ -490,6 +538,11 @@ impl Writer {
             ..row
         })
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 fn not_writing(why: &str) -> WriteError {

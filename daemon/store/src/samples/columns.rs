@@ -52,6 +52,25 @@ impl Registry {
         Ok(registry)
     }
 
+    /// Knows what the disk has now, and keeps what is in memory one.
+    pub(crate) fn reload(&mut self, txn: &ReadTransaction) -> Result<(), Fault> {
+        let mut fresh = Registry::load(txn)?;
+        for (fingerprint, list) in self.known.drain() {
+            let alive = list
+                .into_iter()
+                .filter(|known| known.alive.strong_count() > 0);
+            let unnumbered = alive.map(|known| Known { id: None, ..known });
+            fresh
+                .known
+                .entry(fingerprint)
+                .or_default()
+                .extend(unnumbered);
+        }
+        fresh.words = std::mem::take(&mut self.words);
+        *self = fresh;
+        Ok(())
+    }
+
     fn list(&mut self, id: u32, entry: ColumnsEntry) {
         self.entries.insert(id, entry);
         self.known
@@ -123,6 +142,8 @@ impl Registry {
             };
             if series == columns.series() {
                 known.alive = Arc::downgrade(columns);
+                let own = |known: &Known| std::ptr::eq(known.alive.as_ptr(), Arc::as_ptr(columns));
+                list.retain(|known| known.id.is_some() || !own(known));
                 return Ok(Some(id));
             }
         }
@@ -206,14 +227,20 @@ impl Registry {
         let lost = || Fault::Damage(format!("the columns {id} are missing"));
         let fingerprint = self.entries.get(&id).ok_or_else(lost)?.fingerprint;
         let list = self.known.entry(fingerprint).or_default();
-        let known = list.iter_mut().find(|known| known.id == Some(id));
+        let known = list.iter().find(|known| known.id == Some(id));
         let known = known.ok_or_else(lost)?;
         if let Some(columns) = known.alive.upgrade() {
             return Ok(columns);
         }
         let series = read_series(table, id)?;
-        let columns = Arc::new(self.words.intern_all(&series));
-        known.alive = Arc::downgrade(&columns);
+        let mut alive = list.iter().filter_map(|known| known.alive.upgrade());
+        let twin = alive.find(|columns| columns.series() == series);
+        drop(alive);
+        let columns = twin.unwrap_or_else(|| Arc::new(self.words.intern_all(&series)));
+        list.retain(|known| known.id.is_some() || known.alive.as_ptr() != Arc::as_ptr(&columns));
+        for known in list.iter_mut().filter(|known| known.id == Some(id)) {
+            known.alive = Arc::downgrade(&columns);
+        }
         Ok(columns)
     }
 

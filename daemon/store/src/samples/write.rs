@@ -30,6 +30,8 @@ pub(crate) struct Ready {
     pub(crate) outcome: Outcome,
     pub(crate) row: Option<PollRow>,
     pub(crate) facts: Option<Arc<Facts>>,
+    /// A transaction with it failed, perhaps only after it was on the disk.
+    pub(crate) doubtful: bool,
 }
 
 /// How far a track is: [`TrackState`] without the outcome.
@@ -70,13 +72,6 @@ struct Undo {
     removed: Vec<(u32, Track)>,
 }
 
-/// What a start knows of a group.
-pub(crate) struct Start {
-    pub(crate) group: GroupKey,
-    pub(crate) outcome: Option<Outcome>,
-    pub(crate) reading: Option<Reading>,
-}
-
 struct Open<'t> {
     row: Writing<'t>,
     chunk: Writing<'t>,
@@ -84,55 +79,63 @@ struct Open<'t> {
 }
 
 impl Tracks {
-    /// Reads where each track stands, and each group's newest two rows. A
-    /// damaged row is logged and left out: the others matter more.
+    /// Reads where each track stands, and how the latest asking of each group
+    /// went.
     pub(crate) fn load(
         txn: &ReadTransaction,
-        registry: &mut Registry,
-    ) -> Result<(Tracks, Vec<Start>), Fault> {
+    ) -> Result<(Tracks, HashMap<GroupKey, Option<Outcome>>), Fault> {
         let mut tracks = Tracks::default();
         tables::TRACK.load(txn, |id, key| {
             tracks.add(id, key.group, Position::default());
         })?;
         let mut outcomes = HashMap::new();
-        let mut strays = 0;
-        tables::STATE.load(txn, |id, state| match tracks.tracks.get_mut(&id) {
-            Some(track) => {
-                track.position = Position {
-                    newest: state.newest,
-                    run: state.run,
-                    trimmed: state.trimmed,
-                };
-                outcomes.insert(id, state.outcome);
-            }
-            None => strays += 1,
+        let mut stated = 0;
+        tables::STATE.load(txn, |id, state| {
+            let Some(track) = tracks.tracks.get_mut(&id) else {
+                return;
+            };
+            stated += 1;
+            track.position = Position {
+                newest: state.newest,
+                run: state.run,
+                trimmed: state.trimmed,
+            };
+            // tracks come in the order they began: the last one counts
+            outcomes.insert(track.group, state.outcome);
         })?;
-        if strays > 0 || outcomes.len() != tracks.tracks.len() {
+        let states =
+            redb::ReadableTableMetadata::len(&txn.open_table(tables::STATE.definition())?)?;
+        if stated != tracks.tracks.len() || stated as u64 != states {
             let what = "the tables track and state do not belong together";
             return Err(Fault::Damage(what.to_owned()));
         }
         tracks.totals = tables::TOTALS.get(txn, 0)?.unwrap_or_default();
         tracks.undo.totals = tracks.totals;
+        Ok((tracks, outcomes))
+    }
 
+    /// Each group's newest two rows. A damaged row is logged and left out: the
+    /// others matter more.
+    pub(crate) fn newest(
+        &mut self,
+        txn: &ReadTransaction,
+        registry: &mut Registry,
+    ) -> Result<HashMap<GroupKey, Reading>, Fault> {
         let rows = txn.open_table(ROW.definition())?;
         let series = txn.open_table(SERIES.definition())?;
-        let mut starts = Vec::new();
-        for (group, (id, _)) in &tracks.current {
-            let position = tracks.tracks[id].position;
-            let reading = newest_rows(&rows, &series, registry, (*group, *id), position);
-            let reading = reading.unwrap_or_else(|fault| {
-                tracks.damaged += 1;
-                let (device, check) = (group.device, group.check.word());
-                tracing::error!(%device, check, %fault, "the newest samples are damaged");
-                None
-            });
-            starts.push(Start {
-                group: *group,
-                outcome: outcomes.remove(id).flatten(),
-                reading,
-            });
+        let mut readings = HashMap::new();
+        for (group, (id, _)) in &self.current {
+            let position = self.tracks[id].position;
+            match newest_rows(&rows, &series, registry, (*group, *id), position) {
+                Ok(reading) => readings.extend(reading.map(|reading| (*group, reading))),
+                Err(fault) => {
+                    self.damaged += 1;
+                    let (device, check) = (group.device, group.check.word());
+                    tracing::error!(%device, check, %fault, "the newest samples are damaged");
+                }
+            }
         }
-        Ok((tracks, starts))
+        Ok(readings)
     }
 
     pub(crate) fn totals(&self) -> Totals {
@@ -200,6 +203,9 @@ impl Tracks {
         registry: &mut Registry,
         report: &Ready,
     ) -> Result<u32, Fault> {
+        if let Some(id) = self.already_there(open, report)? {
+            return Ok(id);
+        }
         let id = self.track_for(txn, report)?;
         let Some(row) = &report.row else {
             return Ok(id);
@@ -224,6 +230,23 @@ impl Tracks {
         self.totals.samples += row.values.len() as u64;
         self.set(id, position);
         Ok(id)
+    }
+
+    /// The track that has the row of a doubtful report, if one does.
+    fn already_there(&self, open: &Open<'_>, report: &Ready) -> Result<Option<u32>, Fault> {
+        let (true, Some(row)) = (report.doubtful, &report.row) else {
+            return Ok(None);
+        };
+        let own = self
+            .tracks
+            .iter()
+            .filter(|(_, track)| track.group == report.group);
+        for (id, _) in own {
+            if open.row.get((*id, row.at.0.max(1), 0))?.is_some() {
+                return Ok(Some(*id));
+            }
+        }
+        Ok(None)
     }
 
     /// The track for a report: the group's current one, or a new one if there

@@ -422,6 +422,62 @@ fn a_delivery_is_queued_parked_tried_again_and_done() {
 }
 
 #[test]
+fn what_is_told_and_done_is_forgotten_in_the_end() {
+    let home = Home::new();
+    let day = Duration::from_secs(86_400);
+    let options = crate::StoreOptions {
+        keep_alerts: day,
+        ..home.options()
+    };
+    let store = Store::open(options, NOW).unwrap();
+    let done = model::Delivery {
+        state: DeliveryState::Delivered { at: NOW },
+        ..delivery(1)
+    };
+    let judgement = Judgement {
+        alerts: vec![alert(1, AlertState::Resolved), alert(2, AlertState::Firing)],
+        gone: Vec::new(),
+        deliveries: vec![done, delivery(1)],
+    };
+    block_on(store.judge(judgement)).unwrap();
+    assert_eq!(ids(&store, &ask(&[])), [2, 1]);
+    let mut later = NOW.plus(2 * day);
+    until("the old to go", || {
+        later = later.plus(Duration::from_secs(1));
+        send(&store, report(icmp(1), later, &["x"], &[1.0]));
+        let gone = store.delivery(OutboxId(1)).unwrap().is_none();
+        (gone && ids(&store, &ask(&[])) == [2]).then_some(())
+    });
+    assert!(
+        store.delivery(OutboxId(2)).unwrap().is_some(),
+        "it still waits"
+    );
+    assert_eq!(store.next_alert_id(), 3);
+}
+
+#[test]
+fn a_notification_beyond_the_limit_is_parked_and_its_alert_kept() {
+    let home = Home::new();
+    let store = home.open();
+    let judgement = Judgement {
+        alerts: vec![alert(1, AlertState::Firing)],
+        gone: Vec::new(),
+        deliveries: vec![delivery(1); crate::MAX_QUEUED + 1],
+    };
+    block_on(store.judge(judgement)).unwrap();
+    let stats = store.stats();
+    assert_eq!(
+        (stats.open_outbox, stats.parked_outbox),
+        (crate::MAX_QUEUED, 1)
+    );
+    let last = store
+        .delivery(OutboxId(crate::MAX_QUEUED as u64 + 1))
+        .unwrap()
+        .unwrap();
+    assert!(last.last_error.unwrap().contains("were waiting before it"));
+}
+
+#[test]
 fn facts_and_addresses_are_kept_and_written_only_when_they_change() {
     let home = Home::new();
     let store = home.open();
@@ -498,6 +554,21 @@ fn a_heartbeat_goes_through_the_disk_and_the_end_is_told() {
         Err(WriteError::Closed)
     ));
     assert!(other.try_reserve().is_none());
+}
+
+#[test]
+fn a_heartbeat_does_not_return_while_the_writer_hangs() {
+    let home = Home::new();
+    let store = home.open();
+    let stall = store.stall();
+    block_on(async {
+        let beat = store.heartbeat();
+        tokio::pin!(beat);
+        let patience = Duration::from_millis(50);
+        assert!(tokio::time::timeout(patience, &mut beat).await.is_err());
+        drop(stall);
+        assert!(beat.await.is_ok());
+    });
 }
 
 #[test]

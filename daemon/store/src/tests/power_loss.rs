@@ -11,7 +11,7 @@ use crate::{Judgement, OpenError, Store, StoreHealth, StoreOptions};
 const RUNS: u64 = 300;
 
 /// Runs at the same time: a run mostly waits for its writer.
-const THREADS: u64 = 6;
+const THREADS: usize = 6;
 
 /// What was acknowledged.
 #[derive(Default)]
@@ -178,9 +178,9 @@ fn with_options<T>(test: impl FnOnce(&StoreOptions) -> T) -> T {
 fn nothing_that_was_acknowledged_is_lost_when_the_power_goes() {
     with_options(|options| {
         std::thread::scope(|scope| {
-            for part in 0..THREADS {
+            for part in (0..RUNS).take(THREADS) {
                 scope.spawn(move || {
-                    for seed in (part..RUNS).step_by(THREADS as usize) {
+                    for seed in (part..RUNS).step_by(THREADS) {
                         let wrong = run(seed, options, false);
                         assert_eq!(wrong, None, "seed {seed}");
                     }

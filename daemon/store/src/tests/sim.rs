@@ -45,6 +45,8 @@ struct Inner {
     dead: bool,
     /// Syncs do nothing: proof that the checker can fail.
     forgetful: bool,
+    /// Writes until one fails, once.
+    fail_in: Option<u64>,
     /// What every write gets.
     fails_with: Option<io::ErrorKind>,
 }
@@ -63,6 +65,7 @@ impl SimDisk {
             crash_in: None,
             dead: false,
             forgetful: false,
+            fail_in: None,
             fails_with: None,
         })))
     }
@@ -81,6 +84,11 @@ impl SimDisk {
 
     pub(super) fn forget_syncs(&self) {
         self.lock().forgetful = true;
+    }
+
+    /// Lets the `writes`-th write or sync from now on fail, and none after it.
+    pub(super) fn fail_once_in(&self, writes: u64) {
+        self.lock().fail_in = Some(writes);
     }
 
     pub(super) fn fail_with(&self, kind: Option<io::ErrorKind>) {
@@ -155,6 +163,13 @@ impl Inner {
         }
         if self.dead {
             return Err(io::Error::other("the power is gone"));
+        }
+        if let Some(left) = &mut self.fail_in {
+            *left -= 1;
+            if *left == 0 {
+                self.fail_in = None;
+                return Err(io::Error::other("this write failed"));
+            }
         }
         match self.fails_with {
             Some(kind) => Err(kind.into()),
