@@ -547,3 +547,73 @@ impl Ballast {
         std::fs::remove_file(&self.path).is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::{COUNTER, SCHEMA_KEY};
+
+    fn medium(folder: &Path) -> FileMedium {
+        let path = folder.join("sotp.redb");
+        create_if_absent(&path).unwrap();
+        FileMedium { path }
+    }
+
+    #[test]
+    fn a_reader_in_mid_read_does_not_keep_the_file_from_being_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, ()) = Disk::open(Box::new(medium(folder.path())), |_| Ok(())).unwrap();
+        let reading = disk.begin_read().unwrap();
+        disk.close();
+        assert!(disk.begin_read().is_err());
+        disk.reopen(|_| Ok(())).unwrap();
+        let late = caught(|| COUNTER.get(&reading, SCHEMA_KEY));
+        assert!(late.is_err() || late.is_ok_and(|schema| schema == Some(1)));
+        let reading = disk.begin_read().unwrap();
+        assert_eq!(COUNTER.get(&reading, SCHEMA_KEY).unwrap(), Some(1));
+    }
+
+    #[test]
+    fn nothing_is_written_before_the_look_is_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let medium = medium(folder.path());
+        let path = medium.path.clone();
+        let before = std::fs::read(&path).unwrap();
+        let refused = Disk::open(Box::new(medium), |db| {
+            let txn = begin_write(db)?;
+            COUNTER.put(&txn, "x", &7)?;
+            txn.commit()?;
+            let txn = db.begin_read()?;
+            assert_eq!(COUNTER.get(&txn, "x")?, Some(7), "it reads as if written");
+            Err::<(), _>(Fault::Damage("not content".to_owned()))
+        });
+        assert!(refused.is_err());
+        assert!(std::fs::read(&path).unwrap() == before);
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sotp.redb");
+        std::fs::write(&path, b"mine").unwrap();
+        create_if_absent(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+        let nowhere = folder.path().join("missing/sotp.redb");
+        let error = create_if_absent(&nowhere).unwrap_err().to_string();
+        assert!(error.starts_with("cannot create the store"), "{error}");
+    }
+
+    #[test]
+    fn bytes_are_found_in_the_pages_that_they_touch() {
+        let touched: Vec<_> = parts(4_000, 5_000).collect();
+        assert_eq!(
+            touched,
+            [
+                (0, 4_000, 0..96),
+                (4_096, 0, 96..4_192),
+                (8_192, 0, 4_192..5_000)
+            ]
+        );
+        assert_eq!(parts(7, 0).count(), 0);
+    }
+}

@@ -24,9 +24,13 @@
 //! | `track` | track | postcard [`TrackKey`]: whose samples these are |
 //! | `state` | track | postcard [`TrackState`]: how far it is |
 //! | `columns` | columns | postcard [`ColumnsEntry`]: fingerprint and last use |
-//! | `series` | (columns, piece) | the series of these columns, see [`crate::samples`] |
-//! | `row` | (track, ms, piece) | one poll's values, see [`crate::samples`] |
-//! | `chunk` | (track, ms of its first row, piece) | a run of rows by columns, see [`crate::samples`] |
+//! | `series` | (columns, 0, piece) | the series of these columns, see [`crate::samples::columns`] |
+//! | `row` | (track, ms, piece) | one poll's values, see [`crate::samples::row`] |
+//! | `chunk` | (track, ms of its first row, piece) | a run of rows by columns, see [`crate::samples::chunk`] |
+//!
+//! Devices, alerts, deliveries and milliseconds since 1970 are u64, tracks and
+//! columns u32, pieces u16. How a long body is cut into pieces is said in
+//! [`crate::samples::pieces`].
 //!
 //! A *track* is a run of samples of one device and one check in which time only
 //! goes forward. When the clock is set back, a new track of the same device and
