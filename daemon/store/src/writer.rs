@@ -60,6 +60,10 @@ pub(crate) struct Writer {
     now: Timestamp,
     swept: Instant,
     track_cursor: u32,
+    /// Nothing was older when all tracks had been looked at; 0 before that.
+    oldest: Timestamp,
+    /// The same, of those looked at since.
+    oldest_seen: Timestamp,
     alert_cursor: u64,
     /// Addresses that came while nothing was written.
     addresses: Vec<(String, IpAddr)>,
@@ -138,6 +142,8 @@ impl Writer {
             now,
             swept: Instant::now(),
             track_cursor: 0,
+            oldest: Timestamp(0),
+            oldest_seen: Timestamp(u64::MAX),
             alert_cursor: 0,
             addresses: Vec::new(),
         }
@@ -485,15 +491,21 @@ impl Writer {
         let samples = self.now.minus(self.shared.options.keep_samples);
         let past = self.now.minus(self.shared.options.keep_alerts);
         let cursor = self.track_cursor;
-        self.track_cursor = self
+        let swept = self
             .tracks
             .forget_old(change.txn, cursor, SWEEP_TRACKS, samples)?;
+        self.track_cursor = swept.cursor;
+        self.oldest_seen = self.oldest_seen.min(swept.oldest);
+        if swept.cursor == 0 {
+            self.oldest = std::mem::replace(&mut self.oldest_seen, Timestamp(u64::MAX));
+        }
         let mut registry = self
             .shared
             .registry
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        registry.forget_unused(change.txn, samples, 1)?;
+        // columns go after the last chunk that has them, whatever the clock says
+        registry.forget_unused(change.txn, samples.min(self.oldest), 1)?;
         drop(registry);
         self.alert_cursor = alerts::sweep(change, self.alert_cursor, SWEEP_ROWS, past)?;
         outbox::sweep(change, SWEEP_ROWS, past)

@@ -72,6 +72,14 @@ struct Undo {
     removed: Vec<(u32, Track)>,
 }
 
+/// How far the removal of old samples is.
+pub(crate) struct Swept {
+    /// The track to go on after; 0: all have been looked at.
+    pub(crate) cursor: u32,
+    /// Nothing in the tracks that were looked at was older.
+    pub(crate) oldest: Timestamp,
+}
+
 struct Open<'t> {
     row: Writing<'t>,
     chunk: Writing<'t>,
@@ -332,8 +340,7 @@ impl Tracks {
     }
 
     /// Takes away what is older than `cutoff` from the tracks after `cursor`:
-    /// looks at `look` of them, and removes one chunk of each at most. Gives
-    /// the track to go on after.
+    /// looks at `look` of them, and removes one chunk of each at most.
     ///
     /// The pace is bounded so that a clock that is wrong for a minute cannot
     /// remove the history of years.
@@ -343,60 +350,74 @@ impl Tracks {
         cursor: u32,
         look: usize,
         cutoff: Timestamp,
-    ) -> Result<u32, Fault> {
-        let mut ids = self.tracks.range(cursor.saturating_add(1)..);
-        let ids: Vec<u32> = ids.by_ref().map(|(id, _)| *id).take(look).collect();
+    ) -> Result<Swept, Fault> {
+        let ids = self.tracks.range(cursor.saturating_add(1)..);
+        let ids: Vec<u32> = ids.map(|(id, _)| *id).take(look).collect();
+        let mut oldest = u64::MAX;
         for id in &ids {
-            self.forget_of_track(txn, *id, cutoff)?;
+            oldest = oldest.min(self.forget_of_track(txn, *id, cutoff)?);
         }
         if !ids.is_empty() {
             tables::TOTALS.put(txn, 0, &self.totals)?;
         }
         let at_the_end = ids.len() < look;
-        Ok(if at_the_end {
-            0
-        } else {
-            ids.last().copied().unwrap_or(0)
+        let last = ids.last().copied().unwrap_or(0);
+        Ok(Swept {
+            cursor: if at_the_end { 0 } else { last },
+            oldest: Timestamp(oldest),
         })
     }
 
+    /// Gives a time that nothing in the track was older than.
     fn forget_of_track(
         &mut self,
         txn: &WriteTransaction,
         id: u32,
         cutoff: Timestamp,
-    ) -> Result<(), Fault> {
-        let mut position = self.tracks[&id].position;
+    ) -> Result<u64, Fault> {
         let mut chunks = txn.open_table(CHUNK.definition())?;
-        let oldest = oldest_chunk(&chunks, id)?;
-        if let Some((first, body)) = oldest {
+        if let Some((first, body)) = oldest_chunk(&chunks, id)? {
             let head = chunk::head(first, &body).map(|(head, _)| head).ok();
             let last = head.as_ref().map_or(first, |head| head.last);
-            if last >= cutoff.0 {
-                return Ok(());
+            if last < cutoff.0 {
+                let bytes = CHUNK.remove(&mut chunks, (id, first))?;
+                self.uncount_chunk(head.as_ref(), bytes);
+                let mut position = self.tracks[&id].position;
+                position.trimmed = position.trimmed.max(last);
+                self.set_on_disk(txn, id, position)?;
             }
-            let bytes = CHUNK.remove(&mut chunks, (id, first))?;
-            let totals = &mut self.totals;
-            totals.chunk_bytes = totals.chunk_bytes.saturating_sub(bytes);
-            position.trimmed = position.trimmed.max(last);
-            self.totals.chunks = self.totals.chunks.saturating_sub(1);
-            if let Some(head) = head {
-                self.uncount(head.rows as u64, head.samples());
-                let totals = &mut self.totals;
-                totals.chunk_samples = totals.chunk_samples.saturating_sub(head.samples());
-            }
-        } else if position.newest != 0 && position.newest < cutoff.0 {
-            drop(chunks);
-            return self.forget_whole_track(txn, id, position);
-        } else {
-            return Ok(());
+            return Ok(first);
         }
+        drop(chunks);
+        let position = self.tracks[&id].position;
+        let oldest = oldest_row(txn, id)?.unwrap_or(u64::MAX);
+        if position.newest != 0 && position.newest < cutoff.0 {
+            self.forget_whole_track(txn, id, position)?;
+        }
+        Ok(oldest)
+    }
+
+    fn set_on_disk(
+        &mut self,
+        txn: &WriteTransaction,
+        id: u32,
+        position: Position,
+    ) -> Result<(), Fault> {
         self.set(id, position);
         let outcome = tables::STATE
             .get_in(txn, id)?
             .and_then(|state| state.outcome);
         let mut state = txn.open_table(tables::STATE.definition())?;
         put_state(&mut state, id, position, outcome)
+    }
+
+    fn uncount_chunk(&mut self, head: Option<&chunk::Head>, bytes: u64) {
+        let (rows, samples) = head.map_or((0, 0), |head| (head.rows as u64, head.samples()));
+        self.uncount(rows, samples);
+        let totals = &mut self.totals;
+        totals.chunks = totals.chunks.saturating_sub(1);
+        totals.chunk_bytes = totals.chunk_bytes.saturating_sub(bytes);
+        totals.chunk_samples = totals.chunk_samples.saturating_sub(samples);
     }
 
     /// Nothing but rows is left of this track, and they are too old.
@@ -518,6 +539,12 @@ fn oldest_chunk(table: &Writing<'_>, id: u32) -> Result<Option<(u64, Vec<u8>)>, 
     // damaged: it goes when it is old, like the others
     let body = CHUNK.get(table, (id, first)).ok().flatten();
     Ok(Some((first, body.unwrap_or_default())))
+}
+
+fn oldest_row(txn: &WriteTransaction, id: u32) -> Result<Option<u64>, Fault> {
+    let rows = txn.open_table(ROW.definition())?;
+    let first = rows.range((id, 0, 0)..=(id, u64::MAX, u16::MAX))?.next();
+    Ok(first.transpose()?.map(|(key, _)| key.value().1))
 }
 
 pub(crate) fn read_row(at: u64, body: &[u8]) -> Result<KeptRow, Fault> {

@@ -315,6 +315,30 @@ fn what_is_too_old_goes_and_nothing_else() {
 }
 
 #[test]
+fn columns_stay_as_long_as_a_chunk_has_them_whatever_the_clock_says() {
+    let home = Home::new();
+    let store = home.open();
+    feed(&store, 1, 0..300);
+    settled(&store, 300);
+    for minute in 300..400u32 {
+        let at = Timestamp(NOW.0 + u64::from(minute) * MINUTE);
+        send(&store, report(icmp(1), at, &["y", "z"], &[1.0, 2.0]));
+    }
+    // the clock is years ahead, until all that is too old by it has gone
+    let mut far = NOW.0 + 20 * 365 * 86_400_000;
+    until("history to go", || {
+        far += MINUTE;
+        send(
+            &store,
+            report(icmp(1), Timestamp(far), &["y", "z"], &[1.0, 2.0]),
+        );
+        let found = store.select(&all_of(1)).unwrap();
+        let x = found.iter().any(|series| &*series.key.metric == "x");
+        (!x).then_some(())
+    });
+}
+
+#[test]
 fn wide_rows_are_cut_into_pieces_and_read_back() {
     let home = Home::new();
     let store = home.open();
