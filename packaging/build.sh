@@ -23,11 +23,11 @@ version=$(cargo metadata --no-deps --format-version 1 --locked | sed -n 's/.*"na
 {
   echo "sotp ($version-1) stable; urgency=medium"
   echo
-  echo "  * See /usr/share/doc/sotp/CHANGELOG.md.gz for what changed."
+  echo "  * See /usr/share/doc/sotp/changelog.gz for what changed."
   echo
   echo " -- The SOTP maintainers <maintainers@sotp.invalid>  $(date -R -u -d "@$SOURCE_DATE_EPOCH")"
 } | gzip -9n >"$staging/changelog.Debian.gz"
-gzip -9nc CHANGELOG.md >"$staging/CHANGELOG.md.gz"
+gzip -9nc CHANGELOG.md >"$staging/changelog.gz"
 
 # the assets' paths in daemon/Cargo.toml are relative to the crate or to `target`
 ln -sfn "$staging" daemon/package-staging

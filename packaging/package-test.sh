@@ -25,13 +25,13 @@ if [ "$(id -u)" != 0 ] || ! command -v systemd-nspawn >/dev/null; then
 fi
 
 # once; later runs use the cached tree, which is never written
-root=$cache/root-$suite-1
+root=$cache/root-$suite-2
 if [ ! -e "$root/.complete" ]; then
   rm -rf "$root"
   mkdir -p "$cache"
   echo "package-test: making a Debian $suite to boot (once)"
   debootstrap --variant=minbase \
-    --include=systemd,systemd-sysv,dbus,iproute2,python3-minimal,snmpd,rpm,libsystemd0 "$suite" "$root" >"$cache/debootstrap.log" 2>&1 ||
+    --include=systemd,systemd-sysv,dbus,iproute2,python3,snmpd,rpm,libsystemd0 "$suite" "$root" >"$cache/debootstrap.log" 2>&1 ||
     { tail -20 "$cache/debootstrap.log" >&2; exit 1; }
   ln -sf /dev/null "$root/etc/systemd/system/snmpd.service"
   touch "$root/.complete"

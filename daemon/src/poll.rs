@@ -197,7 +197,8 @@ impl Poller {
     }
 
     fn publish(&self) {
-        let figures = (self.schedule.stats(), self.schedule.lag(clock::tick()));
+        let now = clock::tick();
+        let figures = (self.schedule.stats(now), self.schedule.lag(now));
         *self
             .figures
             .stats

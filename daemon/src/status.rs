@@ -121,16 +121,15 @@ impl Daemon for Board {
         if wanted.is_empty() {
             return Err(PollNowRefused::NoCheck);
         }
-        let asked = wanted.into_iter().all(|check| {
-            self.poller.poll_now(GroupKey {
-                device: device.id,
-                check,
-            })
-        });
-        if asked {
-            Ok(())
-        } else {
+        let mut refused = false;
+        for check in wanted {
+            let device = device.id;
+            refused |= !self.poller.poll_now(GroupKey { device, check });
+        }
+        if refused {
             Err(PollNowRefused::Busy)
+        } else {
+            Ok(())
         }
     }
 
@@ -150,7 +149,7 @@ impl Daemon for Board {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started,
             scheduler: SchedulerStatus {
-                due: u64::from(!lag.is_zero()),
+                due: count(stats.due),
                 in_flight: count(stats.in_flight),
                 lag_seconds: lag.as_secs_f64(),
                 skipped: self

@@ -49,7 +49,7 @@ is "the community is not in the journal" "$(journalctl -u sotpd --no-pager | gre
 
 note "reload"
 main=$(pid)
-printf '[icmp]\nevery = "2s"\nprobes = 2\ngap = "50ms"\n[snmp]\nevery = "5s"\n' >/etc/sotp/sotp.toml
+printf '[icmp]\nevery = "2s"\nprobes = 2\ngap = "50ms"\n[snmp]\nevery = "5s"\ntimeout = "1s"\nretries = 1\n' >/etc/sotp/sotp.toml
 systemctl reload sotpd
 is "a good file is taken" $? 0
 is "by the same process" "$(pid)" "$main"
@@ -59,7 +59,7 @@ systemctl reload sotpd 2>/dev/null
 is "a bad file is refused by systemctl reload" $? 1
 kill -HUP "$main"
 eventually 5 "a plain SIGHUP is refused too" True status_has "reload refused"
-like "with file and line" "$(journalctl -u sotpd --no-pager | grep 'reload refused' | tail -1; journalctl -u sotpd --no-pager -o json | grep -o 'sotp.toml:6:[0-9]*' | tail -1)" "sotp.toml:6:"
+like "with file and line" "$(journalctl -u sotpd --no-pager | grep 'reload refused' | tail -1; journalctl -u sotpd --no-pager -o json | grep -o 'sotp.toml:9:[0-9]*' | tail -1)" "sotp.toml:9:"
 is "and it goes on" "$(pid)" "$main"
 systemctl restart sotpd 2>/dev/null
 is "a restart with a bad file fails" $? 1
@@ -86,13 +86,11 @@ like "and says why" "$(cat /tmp/second)" "in use"
 note "down and back"
 sotp devices rm later --yes 2>/dev/null
 sotp devices add gone 127.0.0.66 2>/dev/null
-ip route add local 127.0.0.66/32 dev lo table local 2>/dev/null
 eventually 15 "up first" up value gone '["state"]'
-ip route del local 127.0.0.66/32 dev lo table local 2>/dev/null
-ip route add blackhole 127.0.0.66/32 table local
+ip route add unreachable 127.0.0.66/32 table local
 eventually 40 "down when it is gone" down value gone '["state"]'
 is "one alert fires" "$(sotp alerts ls --state firing -o json | json '["alerts"].__len__()')" 1
-ip route del blackhole 127.0.0.66/32 table local
+ip route del unreachable 127.0.0.66/32 table local
 eventually 30 "up when it is back" up value gone '["state"]'
 eventually 10 "the alert is over" 0 sh -c "sotp alerts ls --state firing -o json | /artifacts/json '[\"alerts\"].__len__()'"
 

@@ -62,29 +62,27 @@ fn a_full_disk_is_survived_in_memory_shown_and_left_without_a_restart() {
         .args(["if=/dev/zero", "bs=64k"])
         .arg(format!("of={}", ballast.display()))
         .output();
-    let add = |number: u32| {
-        let body = json!({
-            "name": format!("more{number}"), "address": format!("127.2.{}.{}", number / 200, number % 200 + 1),
-            "location": "x".repeat(100), "poll": {"icmp": {"enabled": false}},
-        });
-        let text = body.to_string();
+    let add = |from: u32, many: u32| {
+        let mut csv = String::from("name,address,location\n");
+        for number in from..from + many {
+            let (high, low) = (number / 200, number % 200 + 1);
+            let location = "x".repeat(200);
+            csv.push_str(&format!("more{number},192.0.{high}.{low},{location}\n"));
+        }
+        let body = Some(("text/csv", csv.as_bytes()));
         daemon
-            .try_request(
-                "POST",
-                "/api/v1/devices",
-                Some(("application/json", text.as_bytes())),
-            )
+            .try_request("POST", "/api/v1/devices/import", body)
             .unwrap()
     };
     let mut number = 0;
     eventually(60, "a write that finds no room", || {
-        for _ in 0..50 {
-            number += 1;
-            if add(number).status == 503 {
-                return Ok(());
-            }
+        let answer = add(number, 2_000);
+        number += 2_000;
+        if answer.status == 503 {
+            Ok(())
+        } else {
+            Err((number, answer.status))
         }
-        Err(number)
     });
     eventually(10, "not ready, with the reason", || {
         let ready = daemon.try_request("GET", "/health/ready", None).unwrap();
@@ -116,7 +114,7 @@ fn a_full_disk_is_survived_in_memory_shown_and_left_without_a_restart() {
             Err(ready.body)
         }
     });
-    assert_eq!(add(number + 1).status, 201);
+    assert_eq!(add(number, 1).body["created"], 1);
     assert!(daemon.stop().success());
 }
 

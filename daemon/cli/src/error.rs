@@ -124,8 +124,12 @@ fn write_problem(f: &mut fmt::Formatter<'_>, problem: &Value) -> fmt::Result {
         .into_iter()
         .flatten()
     {
-        let part = |key: &str| mistake.get(key).and_then(Value::as_str).unwrap_or("");
-        write!(f, "\n  {}: {}", part("pointer"), part("message"))?;
+        let part = |key: &str| mistake.get(key).and_then(Value::as_str);
+        let place = part("pointer").or_else(|| part("parameter")).unwrap_or("");
+        let message = part("message").unwrap_or("");
+        if Some(message) != text("detail") {
+            write!(f, "\n  {place}: {message}")?;
+        }
     }
     Ok(())
 }

@@ -60,6 +60,8 @@ pub struct Ask {
 pub struct Stats {
     /// Groups in the schedule.
     pub groups: usize,
+    /// Due and not taken yet.
+    pub due: usize,
     /// Being asked now.
     pub in_flight: usize,
     /// Asked so far.
@@ -91,6 +93,12 @@ struct Turn {
     silent_rounds: u32,
     /// Asked for while in flight: due again as soon as it is finished.
     again: bool,
+}
+
+impl Turn {
+    fn is_backed_off(&self) -> bool {
+        self.silent_rounds > PATIENT_ROUNDS
+    }
 }
 
 impl Schedule {
@@ -141,6 +149,7 @@ impl Schedule {
     pub fn remove(&mut self, group: GroupKey) {
         if let Some(turn) = self.turns.remove(&group) {
             self.queue.remove(&(turn.due, group));
+            self.stats.backed_off -= usize::from(turn.is_backed_off());
         }
     }
 
@@ -212,11 +221,13 @@ impl Schedule {
         let Some(turn) = self.turns.get_mut(&group) else {
             return;
         };
+        self.stats.backed_off -= usize::from(turn.is_backed_off());
         match answered {
             Some(true) => turn.silent_rounds = 0,
             Some(false) => turn.silent_rounds = turn.silent_rounds.saturating_add(1),
             None => {}
         }
+        self.stats.backed_off += usize::from(turn.is_backed_off());
         let due = if std::mem::take(&mut turn.again) {
             now
         } else if answered.is_some() {
@@ -246,12 +257,11 @@ impl Schedule {
 
     /// What was asked and what was not.
     #[must_use]
-    pub fn stats(&self) -> Stats {
-        let silent = |turn: &&Turn| turn.silent_rounds > PATIENT_ROUNDS;
+    pub fn stats(&self, now: Tick) -> Stats {
         Stats {
+            due: self.queue.iter().take_while(|(due, _)| *due <= now).count(),
             groups: self.turns.len(),
             in_flight: self.in_flight.len(),
-            backed_off: self.turns.values().filter(silent).count(),
             ..self.stats
         }
     }
