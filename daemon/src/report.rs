@@ -19,10 +19,23 @@ pub(crate) fn check(file: &Path, rules: Option<&Path>) -> ExitCode {
     let rules = rules.map_or(Ok(Vec::new()), |dir| {
         config::read_rules(&dir).map_err(Failure::Settings)
     });
+    let mail = match &settings {
+        Ok(settings) => settings::check_mail(settings),
+        Err(_) => Ok(Vec::new()),
+    };
+    let templates = mail.as_ref().cloned().unwrap_or_default();
     let mut code = ExitCode::SUCCESS;
-    for failure in [settings.err(), rules.err()].into_iter().flatten() {
-        complain(&failure);
+    for failure in [settings.err(), rules.err(), mail.err()]
+        .into_iter()
+        .flatten()
+    {
+        complain(&chain(&failure));
         code = failure.exit_code();
+    }
+    for problem in templates {
+        complain(&format!(
+            "warning: {problem}; the built-in one takes its place"
+        ));
     }
     if code == ExitCode::SUCCESS {
         print(&format!("{}: ok\n", file.display()));
@@ -43,7 +56,7 @@ pub(crate) fn config(file: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            complain(&failure);
+            complain(&chain(&failure));
             failure.exit_code()
         }
     }
@@ -119,6 +132,6 @@ fn print(text: &str) {
     clippy::print_stderr,
     reason = "a command's answer to whoever typed it"
 )]
-fn complain(failure: &Failure) {
-    eprintln!("{}", chain(failure));
+fn complain(text: &str) {
+    eprintln!("{text}");
 }

@@ -55,16 +55,37 @@ pub(crate) fn log_level(settings: &Settings) -> LevelFilter {
 }
 
 fn mailer(settings: &Settings) -> Result<Option<notify::Mailer>, Failure> {
-    let Some(mail) = &settings.mail else {
+    let password = match settings.mail.as_ref() {
+        Some(mail) if mail.user.is_some() => password(mail)?,
+        _ => None,
+    };
+    mailer_with(settings, password)
+}
+
+/// Checks the mail settings without their secret: addresses, certificates and
+/// templates. Says what of the templates cannot be used.
+pub(crate) fn check_mail(settings: &Settings) -> Result<Vec<String>, Failure> {
+    let user = settings.mail.as_ref().and_then(|mail| mail.user.as_ref());
+    let stand_in = user.map(|_| notify::Secret::new("not the real one".to_owned()));
+    let mailer = mailer_with(settings, stand_in)?;
+    Ok(mailer.map_or(Vec::new(), |mailer| mailer.template_problems().to_vec()))
+}
+
+fn password(mail: &config::MailSettings) -> Result<Option<notify::Secret>, Failure> {
+    let Some(file) = &mail.password_file else {
         return Ok(None);
     };
-    let password = match (&mail.user, &mail.password_file) {
-        (Some(_), Some(file)) => {
-            let secret = config::read_secret_file(file, credentials_directory().as_deref())
-                .map_err(Failure::Secret)?;
-            Some(notify::Secret::new(secret.expose().to_owned()))
-        }
-        _ => None,
+    let secret = config::read_secret_file(file, credentials_directory().as_deref())
+        .map_err(Failure::Secret)?;
+    Ok(Some(notify::Secret::new(secret.expose().to_owned())))
+}
+
+fn mailer_with(
+    settings: &Settings,
+    password: Option<notify::Secret>,
+) -> Result<Option<notify::Mailer>, Failure> {
+    let Some(mail) = &settings.mail else {
+        return Ok(None);
     };
     notify::Mailer::new(notify::MailSettings {
         server: mail.server.clone(),

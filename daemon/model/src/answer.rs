@@ -204,9 +204,10 @@ pub struct TableAsk {
     /// The columns we need; the others are not asked for.
     pub columns: Vec<Oid>,
     /// Walk it only if this column, of a table before it in the plan, came back
-    /// without a cell and without a failure: the 32-bit counters of a device
-    /// that has no 64-bit ones.
-    pub only_if_empty: Option<Oid>,
+    /// without a failure and with fewer cells than the table has rows: the
+    /// 32-bit counters of a device that has no 64-bit ones, or not for all its
+    /// interfaces (RFC 2863 §3.1.6 wants them for fast ones alone).
+    pub only_if_missing: Option<Oid>,
 }
 
 /// One column of a table: `(index, value)` in the order the agent gave them.

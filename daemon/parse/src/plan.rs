@@ -162,7 +162,7 @@ pub fn snmp_plan() -> SnmpPlan {
                 &[IF_DESCR, IF_TYPE, IF_SPEED, IF_PHYS_ADDRESS],
             ),
             TableAsk {
-                only_if_empty: Some(oid(IF_X_ENTRY, &[IF_HC_IN_OCTETS])),
+                only_if_missing: Some(oid(IF_X_ENTRY, &[IF_HC_IN_OCTETS])),
                 ..interface_table(IF_TABLE_32_BIT, IF_ENTRY, &[])
             },
             table(HR_PROCESSOR_TABLE, HR_PROCESSOR_ENTRY, &[HR_PROCESSOR_LOAD]),
@@ -203,7 +203,7 @@ fn table(name: &'static str, entry: &[u32], columns: &[u32]) -> TableAsk {
             .iter()
             .map(|column| oid(entry, &[*column]))
             .collect(),
-        only_if_empty: None,
+        only_if_missing: None,
     }
 }
 
@@ -249,7 +249,7 @@ mod tests {
             .collect();
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
         assert_eq!(
-            plan.tables[2].only_if_empty.as_ref(),
+            plan.tables[2].only_if_missing.as_ref(),
             Some(&plan.tables[0].columns[1])
         );
     }

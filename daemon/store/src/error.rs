@@ -125,7 +125,7 @@ pub enum Refusal {
     },
 
     /// No credential has this name.
-    #[error("there is no credential {name:?}; create it first")]
+    #[error("there is no credential \"{name}\"; create it first")]
     NoSuchCredential {
         /// The name asked for.
         name: CredentialName,
@@ -133,7 +133,7 @@ pub enum Refusal {
 
     /// Devices would lose their way in, or find another secret there.
     #[error(
-        "the credential {name:?} is used by {}; give them another one first",
+        "the credential \"{name}\" is used by {}; give them another one first",
         few(devices)
     )]
     CredentialInUse {
@@ -169,14 +169,14 @@ pub enum Refusal {
     },
 
     /// No rule of the API has this name.
-    #[error("there is no rule {name:?}")]
+    #[error("there is no rule \"{name}\"")]
     NoSuchRule {
         /// The name asked for.
         name: RuleName,
     },
 
     /// A rule from a file is changed in the file.
-    #[error("the rule {name:?} comes from the file {path}; change it there and reload")]
+    #[error("the rule \"{name}\" comes from the file {path}; change it there and reload")]
     RuleFromFile {
         /// The rule.
         name: RuleName,

@@ -116,15 +116,19 @@ impl<'c> Poll<'c> {
         }
     }
 
-    /// Whether the column that `ask` stands in for was really empty.
+    /// Whether the column that `ask` stands in for really lacks a cell.
     fn is_needed(&self, ask: &TableAsk) -> bool {
-        let Some(other) = &ask.only_if_empty else {
+        let Some(other) = &ask.only_if_missing else {
             return true;
         };
         self.tables.iter().any(|table| {
             let is_it = |column: &&SnmpColumn| column.oid == *other;
             let column = table.columns.iter().find(is_it);
-            table.failure.is_none() && column.is_some_and(|column| column.cells.is_empty())
+            let rows = table.columns.iter().map(|column| column.cells.len()).max();
+            // a device without the whole table has no row to compare with
+            let lacks =
+                |column: &SnmpColumn| column.cells.is_empty() || Some(column.cells.len()) < rows;
+            table.failure.is_none() && column.is_some_and(lacks)
         })
     }
 

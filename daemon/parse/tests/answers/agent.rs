@@ -23,11 +23,17 @@ pub(crate) fn answer(mib: &Mib, at: Timestamp) -> SnmpAnswer {
     });
     let mut tables: Vec<SnmpTable> = Vec::new();
     for ask in &plan.tables {
-        let found = |oid: &Oid| {
-            let mut columns = tables.iter().flat_map(|table| &table.columns);
-            columns.any(|column| column.oid == *oid && !column.cells.is_empty())
+        let is_whole = |oid: &Oid| {
+            tables.iter().any(|table| {
+                let rows = table.columns.iter().map(|column| column.cells.len()).max();
+                let is_it = |column: &&SnmpColumn| column.oid == *oid;
+                let column = table.columns.iter().find(is_it);
+                column.is_some_and(|column| {
+                    !column.cells.is_empty() && Some(column.cells.len()) == rows
+                })
+            })
         };
-        if !ask.only_if_empty.as_ref().is_some_and(found) {
+        if !ask.only_if_missing.as_ref().is_some_and(is_whole) {
             tables.push(walk(mib, ask));
         }
     }
