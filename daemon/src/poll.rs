@@ -30,6 +30,12 @@ const POLL_NOW_WAITING: usize = 20_000;
 /// for some seconds, so a site of 1,000 dead devices needs a few hundred.
 const POLLS_IN_FLIGHT: usize = 4_096;
 
+/// Devices are asked in turns of this length, all that are due together: at
+/// 10,000 devices every task and thread on the way wakes once per turn rather
+/// than once per device, which is most of what a poll costs. It is the default gap
+/// between two probes, so that the pinger's turns fall together as well.
+const TURN: Duration = Duration::from_millis(200);
+
 /// What of the settings decides how devices are asked.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pace {
@@ -130,6 +136,9 @@ impl PollerHandle {
     }
 }
 
+/// How a poll's task ended.
+type Ended = Result<(task::Id, Option<bool>), task::JoinError>;
+
 /// The poller before it runs.
 pub(crate) struct Poller {
     store: Store,
@@ -173,17 +182,12 @@ impl Poller {
         let mut inventory_changed = self.store.changed();
         self.follow_inventory(First::InTurn);
         loop {
-            let wake = self
-                .schedule
-                .wake()
-                .map(|wake| wake.saturating_sub(clock::tick()));
+            let wake = self.schedule.wake().map(until_turn);
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = sleep_or_wait(wake) => self.ask_what_is_due(),
                 Some(ended) = self.in_flight.join_next_with_id() => self.note(ended),
-                Some(group) = self.asked_now.recv() => {
-                    self.schedule.poll_now(group, clock::tick());
-                }
+                Some(group) = self.asked_now.recv() => self.ask_now(group),
                 Ok(()) = inventory_changed.changed() => self.follow_inventory(First::Soon),
                 Ok(()) = self.pace.changed() => {
                     let backoff_max = self.pace.borrow_and_update().backoff_max;
@@ -194,6 +198,15 @@ impl Poller {
             self.publish();
         }
         while self.in_flight.join_next().await.is_some() {}
+    }
+
+    /// Asks a group out of turn, and all that are due with it.
+    fn ask_now(&mut self, group: GroupKey) {
+        self.schedule.poll_now(group, clock::tick());
+        while let Ok(group) = self.asked_now.try_recv() {
+            self.schedule.poll_now(group, clock::tick());
+        }
+        self.ask_what_is_due();
     }
 
     fn publish(&self) {
@@ -265,9 +278,16 @@ impl Poller {
         Ok(())
     }
 
-    /// A poll has ended; one that panicked was logged and says nothing of its
-    /// device.
-    fn note(&mut self, ended: Result<(task::Id, Option<bool>), task::JoinError>) {
+    /// A poll has ended, and others with it; one that panicked was logged and
+    /// says nothing of its device.
+    fn note(&mut self, ended: Ended) {
+        self.note_one(ended);
+        while let Some(ended) = self.in_flight.try_join_next_with_id() {
+            self.note_one(ended);
+        }
+    }
+
+    fn note_one(&mut self, ended: Ended) {
         let (id, answered) = match ended {
             Ok(ended) => ended,
             Err(panicked) => (panicked.id(), None),
@@ -387,6 +407,13 @@ pub(crate) fn groups_of(device: DeviceId) -> impl Iterator<Item = GroupKey> {
     Check::ALL
         .into_iter()
         .map(move |check| GroupKey { device, check })
+}
+
+/// From now until the turn in which a group that is due at `due` is asked.
+fn until_turn(due: schedule::Tick) -> Duration {
+    let turns = due.as_nanos().div_ceil(TURN.as_nanos());
+    let turn = TURN * u32::try_from(turns).unwrap_or(u32::MAX);
+    turn.saturating_sub(clock::tick())
 }
 
 async fn sleep_or_wait(span: Option<Duration>) {

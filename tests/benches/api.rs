@@ -72,6 +72,7 @@ pub(crate) fn run(report: &mut Report, part: &str, socket: &Path, devices: &[Str
             check(kind, &path, &answer);
         }
     }
+    report.load(None);
     for (kind, took) in KINDS.iter().zip(took) {
         let name = |share: &str| format!("{part}.{}_{share}", kind.name);
         report.add(Value::new(name("p50"), quantile(took.clone(), 0.5), "ms"));

@@ -5,7 +5,7 @@
 //! it asks for no more than that is in a kernel that nobody tuned, so that this
 //! machine's setting does not help.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{Daemon, Folder, Namespace, eventually};
 use store::Point;
@@ -15,7 +15,7 @@ use crate::peers;
 use crate::report::{Bar, Report, Value, say};
 use crate::samples::Kept;
 use crate::scrape::Scrape;
-use crate::window::Window;
+use crate::window::{Threads, Window};
 
 const DEVICES: usize = 10_000;
 const PROBES: f64 = 5.0;
@@ -34,30 +34,57 @@ const SETTINGS: &str = "[icmp]\nevery = \"30s\"\nprobes = 5\nreceive_buffer = \"
 /// Runs of the peer: the median counts.
 const PEER_RUNS: usize = 3;
 
+/// The thread of the daemon that sends and receives.
+const ENGINE: &str = "ping";
+
 pub(crate) fn run(report: &mut Report) {
     let namespace = fleet::namespace();
     let folder = fleet::folder(SETTINGS);
     let daemon = Daemon::start(&folder, Some(&namespace));
-    fleet::import(&daemon, &table());
-    eventually(180, "a first poll of each device", || {
-        let polls = Scrape::of(&folder.socket()).sum("sotp_polls_total", &["check=\"icmp\""]);
-        if polls >= fleet::number(DEVICES) {
-            Ok(())
-        } else {
-            Err(polls)
-        }
-    });
-    // what is read from the store reaches beyond the window, so that the end of
-    // one round is not cut off
+    let first = FirstRound::watch(&daemon, &folder);
     let window = Window::watch(&daemon, &folder, WATCHED);
     let resident = daemon.process().resident_bytes();
+    // what is read from the store reaches beyond the window, so that the end of
+    // one round is not cut off
     fleet::pause(2 * SLACK);
     assert!(daemon.stop().success(), "sotpd did not stop cleanly");
 
+    report.load(Some(window.load));
     rounds(report, &folder, &window);
     polls(report, &window);
-    processor(report, &namespace, &folder, &window);
-    report.add(Value::new("icmp.resident", peers::mib(resident), "MiB"));
+    processor(report, peer(&namespace, &folder), &window, &first);
+    let resident = Value::new("icmp.resident", peers::mib(resident), "MiB");
+    report.add(resident);
+}
+
+/// The first round, right after the devices were entered: as fast as the daemon
+/// lets them go.
+struct FirstRound {
+    seconds: f64,
+    /// Processor time of the engine, in seconds.
+    engine: f64,
+}
+
+impl FirstRound {
+    fn watch(daemon: &Daemon, folder: &Folder) -> FirstRound {
+        let process = daemon.process();
+        let before = Threads::of(process);
+        fleet::import(daemon, &table());
+        let began = Instant::now();
+        eventually(180, "a first poll of each device", || {
+            let scrape = Scrape::of(&folder.socket());
+            let polls = scrape.sum("sotp_polls_total", &["check=\"icmp\""]);
+            if polls >= fleet::number(DEVICES) {
+                Ok(())
+            } else {
+                Err(polls)
+            }
+        });
+        FirstRound {
+            seconds: began.elapsed().as_secs_f64(),
+            engine: Threads::of(process).since(&before).seconds(ENGINE),
+        }
+    }
 }
 
 /// 127.64.0.1, 127.64.0.2 and so on.
@@ -126,8 +153,8 @@ fn polls(report: &mut Report, window: &Window) {
     report.add(Value::new("icmp.lag_max", window.lag_max * 1e3, "ms"));
 }
 
-/// Processor time for each probe, beside fping's.
-fn processor(report: &mut Report, namespace: &Namespace, folder: &Folder, window: &Window) {
+/// What fping takes for a probe, in us of processor time.
+fn peer(namespace: &Namespace, folder: &Folder) -> f64 {
     let targets = folder.path().join("targets");
     let text: String = addresses().map(|address| address + "\n").collect();
     std::fs::write(&targets, text).expect("writable");
@@ -136,14 +163,33 @@ fn processor(report: &mut Report, namespace: &Namespace, folder: &Folder, window
         .collect();
     let lost: usize = runs.iter().map(|run| run.lost).sum();
     say(&format!("   fping lost {lost} probes in {PEER_RUNS} runs"));
-    let theirs = runs
-        .iter()
-        .map(|run| run.cpu / fleet::number(run.probes) * 1e6);
+    let each = runs.iter().map(|run| run.cpu / fleet::number(run.probes));
+    fleet::median(each.collect()) * 1e6
+}
 
-    let ours = window.cpu / (window.polls("icmp").answered * PROBES) * 1e6;
-    let value = Value::new("icmp.cpu_per_probe", ours, "us");
-    let value = value.peer("fping -i 0", fleet::median(theirs.collect()));
-    report.add(value.bar(Bar::OfPeer(0.7)));
+/// Processor time for each probe, beside fping's: of the daemon as a whole, and
+/// of the thread that does what fping does.
+fn processor(report: &mut Report, fping: f64, window: &Window, first: &FirstRound) {
+    let probes = window.polls("icmp").answered * PROBES;
+    let each = |name, seconds: f64, probes: f64| {
+        let value = Value::new(name, seconds / probes * 1e6, "us");
+        value.peer("fping -i 0", fping)
+    };
+    let whole = each("icmp.cpu_per_probe", window.cpu, probes);
+    report.add(whole.bar(Bar::OfPeer(0.7)));
+    let engine = window.threads.seconds(ENGINE);
+    report.add(each("icmp.engine_cpu_per_probe", engine, probes));
+    let at_once = fleet::number(DEVICES) * PROBES;
+    report.add(each(
+        "icmp.engine_cpu_per_probe_first_round",
+        first.engine,
+        at_once,
+    ));
+    report.add(Value::new(
+        "icmp.first_round",
+        first.seconds,
+        "s for all devices",
+    ));
     let share = window.cpu / window.seconds * 100.0;
     report.add(Value::new("icmp.cpu", share, "% of a core"));
 }

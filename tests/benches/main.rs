@@ -73,6 +73,7 @@ fn run(parts: &[Part]) -> ExitCode {
     let mut report = Report::default();
     for (name, part) in parts {
         report::say(&format!("== {name}"));
+        report.load(None);
         // a part that fails says why by its panic; the others still run
         if catch_unwind(AssertUnwindSafe(|| part(&mut report))).is_err() {
             report.could_not(name);

@@ -43,7 +43,7 @@ impl Value {
             unit,
             peer: None,
             bar: None,
-            load: load_average(),
+            load: f64::NAN,
         }
     }
 
@@ -141,11 +141,19 @@ fn shown(value: f64) -> String {
 pub(crate) struct Report {
     values: Vec<Value>,
     missing: Vec<String>,
+    load: Option<f64>,
 }
 
 impl Report {
+    /// The values that follow were measured while the load average was `load`;
+    /// with `None`, just now.
+    pub(crate) fn load(&mut self, load: Option<f64>) {
+        self.load = load;
+    }
+
     /// Takes a value, and says so at once: the whole run takes long.
-    pub(crate) fn add(&mut self, value: Value) {
+    pub(crate) fn add(&mut self, mut value: Value) {
+        value.load = self.load.unwrap_or_else(load_average);
         let [name, figure, unit, peer, ..] = value.cells();
         say(&format!("{name}: {figure} {unit} (peer {peer})"));
         if !value.is_measured() {
@@ -202,7 +210,7 @@ fn target_directory() -> std::io::Result<PathBuf> {
 }
 
 /// Runnable processes over the last minute, this run's own included (proc(5)).
-fn load_average() -> f64 {
+pub(crate) fn load_average() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let first = text.split_whitespace().next();
     first.and_then(|load| load.parse().ok()).unwrap_or(f64::NAN)

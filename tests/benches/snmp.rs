@@ -64,6 +64,7 @@ pub(crate) fn run(report: &mut Report) {
     let resident = daemon.process().resident_bytes();
     assert!(daemon.stop().success(), "sotpd did not stop cleanly");
 
+    report.load(Some(window.load));
     polls(report, &folder, &window);
     let resident = Value::new("snmp.resident", peers::mib(resident), "MiB");
     report.add(resident.bar(Bar::AtMost(200.0)));

@@ -1,13 +1,14 @@
 //! A span of time in which a daemon is watched.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
-use harness::{Daemon, Folder};
+use harness::{Daemon, Folder, Process};
 use model::Timestamp;
 
 use crate::fleet::{now, pause_until};
-use crate::report::say;
+use crate::report::{load_average, say};
 use crate::scrape::{Polls, Scrape};
 
 /// Between two looks at how late polls are. A look costs the daemon less than a
@@ -21,6 +22,10 @@ pub(crate) struct Window {
     pub(crate) seconds: f64,
     /// Processor time of the daemon, in seconds.
     pub(crate) cpu: f64,
+    /// The same by thread name.
+    pub(crate) threads: Threads,
+    /// The load average at its end.
+    pub(crate) load: f64,
     pub(crate) before: Scrape,
     pub(crate) after: Scrape,
     /// The longest that a poll was seen to be due.
@@ -30,9 +35,10 @@ pub(crate) struct Window {
 impl Window {
     /// Watches for `span`.
     pub(crate) fn watch(daemon: &Daemon, folder: &Folder, span: Duration) -> Window {
+        say(&format!("   watching for {} s", span.as_secs()));
         let process = daemon.process();
         let before = Scrape::of(&folder.socket());
-        let threads = cpu_by_thread(process.id());
+        let threads = Threads::of(process);
         let (from, began, cpu) = (now(), Instant::now(), process.cpu_seconds());
         let mut lag_max: f64 = 0.0;
         let mut look = began + LOOK;
@@ -44,12 +50,15 @@ impl Window {
         pause_until(began + span);
         let (until, seconds) = (now(), began.elapsed().as_secs_f64());
         let cpu = process.cpu_seconds() - cpu;
-        say_threads(&threads, &cpu_by_thread(process.id()));
+        let threads = Threads::of(process).since(&threads);
+        say(&format!("   processor time by thread: {threads}"));
         Window {
             from,
             until,
             seconds,
             cpu,
+            threads,
+            load: load_average(),
             before,
             after: Scrape::of(&folder.socket()),
             lag_max,
@@ -62,31 +71,48 @@ impl Window {
     }
 }
 
-/// Ticks of processor time by thread name (proc(5)).
-fn cpu_by_thread(process: u32) -> BTreeMap<String, u64> {
-    let mut ticks = BTreeMap::new();
-    let threads = std::fs::read_dir(format!("/proc/{process}/task"));
-    for thread in threads.into_iter().flatten().flatten() {
-        let Ok(stat) = std::fs::read_to_string(thread.path().join("stat")) else {
-            continue; // it has ended
-        };
-        let Some((name, fields)) = stat.rsplit_once(") ") else {
-            continue;
-        };
-        let name = name.split_once('(').map_or("", |(_, name)| name);
-        let fields = fields.split_whitespace().skip(11).take(2);
-        let used: u64 = fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-        *ticks.entry(name.to_owned()).or_default() += used;
+/// Processor time by thread name: where to look if a bar does not hold.
+pub(crate) struct Threads(BTreeMap<String, Duration>);
+
+impl Threads {
+    /// Since each of them began (proc(5), schedstat).
+    pub(crate) fn of(process: &Process) -> Threads {
+        let mut used: BTreeMap<String, Duration> = BTreeMap::new();
+        let threads = std::fs::read_dir(format!("/proc/{}/task", process.id()));
+        for thread in threads.into_iter().flatten().flatten() {
+            let read = |file| std::fs::read_to_string(thread.path().join(file)).ok();
+            let (Some(name), Some(stat)) = (read("comm"), read("schedstat")) else {
+                continue; // it has ended
+            };
+            let first = stat.split_whitespace().next();
+            let nanoseconds = first.and_then(|first| first.parse().ok()).unwrap_or(0);
+            *used.entry(name.trim_end().to_owned()).or_default() +=
+                Duration::from_nanos(nanoseconds);
+        }
+        Threads(used)
     }
-    ticks
+
+    /// What was used since an earlier look.
+    pub(crate) fn since(&self, earlier: &Threads) -> Threads {
+        let used = self.0.iter().map(|(name, used)| {
+            let before = earlier.0.get(name).copied().unwrap_or_default();
+            (name.clone(), used.saturating_sub(before))
+        });
+        Threads(used.collect())
+    }
+
+    /// Seconds of the threads called `name`; NaN if there is none.
+    pub(crate) fn seconds(&self, name: &str) -> f64 {
+        self.0.get(name).map_or(f64::NAN, Duration::as_secs_f64)
+    }
 }
 
-/// Says which threads the time went to: where to look if a bar does not hold.
-fn say_threads(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) {
-    let used = after.iter().map(|(name, ticks)| {
-        let earlier = before.get(name).copied().unwrap_or(0);
-        format!("{name} {}", ticks.saturating_sub(earlier))
-    });
-    let used: Vec<String> = used.collect();
-    say(&format!("   clock ticks by thread: {}", used.join(", ")));
+impl fmt::Display for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (name, used)) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}{name} {:.2} s", used.as_secs_f64())?;
+        }
+        Ok(())
+    }
 }
