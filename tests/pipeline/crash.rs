@@ -118,7 +118,7 @@ fn two_hundred_kills_lose_no_acknowledged_write() {
         }
         // 20 to 320 ms, by a step that visits all of them; now and then long
         // enough to measure something
-        let long = if round % 20 == 18 { 1_500 } else { 0 };
+        let long = if round % 20 == 18 { 3_000 } else { 0 };
         let span = Duration::from_millis(20 + round * 97 % 300 + long);
         told.write_until(&daemon, round, Instant::now() + span);
         daemon.kill9();

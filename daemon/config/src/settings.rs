@@ -117,7 +117,7 @@ sections! {
         path: PathBuf = ("/var/lib/sotp/sotp.redb"), path(), restart;
         /// Samples wait at most this long for the disk: that much is lost in a
         /// power cut. What people change is always written at once.
-        commit_every: Duration = ("200ms"), between(
+        commit_every: Duration = ("1s"), between(
             ms(10),
             seconds(10),
             "shorter wears the disk out for nothing; longer is lost in a power cut"
