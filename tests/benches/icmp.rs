@@ -14,7 +14,7 @@ use crate::fleet;
 use crate::peers;
 use crate::report::{Bar, Report, Value, say};
 use crate::samples::Kept;
-use crate::scrape::Scrape;
+use crate::scrape::{Polls, Scrape};
 use crate::window::{Threads, Window};
 
 const DEVICES: usize = 10_000;
@@ -52,6 +52,12 @@ pub(crate) fn run(report: &mut Report) {
     report.load(Some(window.load));
     rounds(report, &folder, &window);
     polls(report, &window);
+    for (name, value, unit) in [
+        ("icmp.first_round", first.seconds, "s for all devices"),
+        ("icmp.first_round_skipped", first.skipped, "polls"),
+    ] {
+        report.add(Value::new(name, value, unit));
+    }
     processor(report, peer(&namespace, &folder), &window, &first);
     let resident = Value::new("icmp.resident", peers::mib(resident), "MiB");
     report.add(resident);
@@ -60,29 +66,39 @@ pub(crate) fn run(report: &mut Report) {
 /// The first round, right after the devices were entered: as fast as the daemon
 /// lets them go.
 struct FirstRound {
+    /// Until each device was heard of.
     seconds: f64,
-    /// Processor time of the engine, in seconds.
+    /// Turns that were skipped until then.
+    skipped: f64,
+    /// Probes that were answered until then.
+    probes: f64,
+    /// Processor time of the engine until then, in seconds.
     engine: f64,
 }
 
 impl FirstRound {
     fn watch(daemon: &Daemon, folder: &Folder) -> FirstRound {
-        let process = daemon.process();
-        let before = Threads::of(process);
+        let before = Threads::of(daemon.process());
+        let nothing = Scrape::of(&folder.socket());
         fleet::import(daemon, &table());
         let began = Instant::now();
-        eventually(180, "a first poll of each device", || {
-            let scrape = Scrape::of(&folder.socket());
-            let polls = scrape.sum("sotp_polls_total", &["check=\"icmp\""]);
-            if polls >= fleet::number(DEVICES) {
-                Ok(())
+        let polls = eventually(180, "a first poll of each device", || {
+            let polls = Polls::between(&nothing, &Scrape::of(&folder.socket()), "icmp");
+            if polls.answered < fleet::number(DEVICES) {
+                return Err(format!("{} polls", polls.answered));
+            }
+            let devices = &daemon.get("/api/v1/status")["devices"];
+            if devices["up"] == DEVICES {
+                Ok(polls)
             } else {
-                Err(polls)
+                Err(devices.to_string())
             }
         });
         FirstRound {
             seconds: began.elapsed().as_secs_f64(),
-            engine: Threads::of(process).since(&before).seconds(ENGINE),
+            skipped: polls.skipped,
+            probes: polls.answered * PROBES,
+            engine: Threads::of(daemon.process()).since(&before).seconds(ENGINE),
         }
     }
 }
@@ -179,17 +195,8 @@ fn processor(report: &mut Report, fping: f64, window: &Window, first: &FirstRoun
     report.add(whole.bar(Bar::OfPeer(0.7)));
     let engine = window.threads.seconds(ENGINE);
     report.add(each("icmp.engine_cpu_per_probe", engine, probes));
-    let at_once = fleet::number(DEVICES) * PROBES;
-    report.add(each(
-        "icmp.engine_cpu_per_probe_first_round",
-        first.engine,
-        at_once,
-    ));
-    report.add(Value::new(
-        "icmp.first_round",
-        first.seconds,
-        "s for all devices",
-    ));
+    let name = "icmp.engine_cpu_per_probe_first_round";
+    report.add(each(name, first.engine, first.probes));
     let share = window.cpu / window.seconds * 100.0;
     report.add(Value::new("icmp.cpu", share, "% of a core"));
 }
