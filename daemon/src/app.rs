@@ -8,22 +8,24 @@
 //! measured is committed, rules judge it once more, mails in hand are finished,
 //! the API ends last.
 
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use collect::{Pinger, Resolver, SnmpEngine};
 use config::Settings;
 use notify::{MailHealth, Mailer};
 use store::Store;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::journal::LogLevel;
 use crate::judge::Judge;
 use crate::poll::{Collectors, Pace, Poller};
@@ -31,9 +33,18 @@ use crate::settings::{self, Everything};
 use crate::status::Board;
 use crate::{clock, reload, systemd, watchdog};
 
-/// What each stage gets to finish what it has in hand; all of them together stay
-/// below TimeoutStopSec= of the unit.
-const GRACE: Duration = Duration::from_secs(6);
+/// What the poller and then the rules get to finish what they have in hand.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What mail, health and API get, all at once. With twice [`GRACE`] and
+/// [`CLOSING`] this stays below TimeoutStopSec= of the unit.
+const LAST_GRACE: Duration = Duration::from_secs(10);
+
+/// What the store gets to write what is left.
+const CLOSING: Duration = Duration::from_secs(6);
+
+/// Between two tries to bind the health listener.
+const BIND_AGAIN: Duration = Duration::from_secs(10);
 
 /// Opening a large store may take longer than systemd waits by itself.
 const OPENING: Duration = Duration::from_secs(300);
@@ -89,12 +100,12 @@ impl Stage {
     }
 
     /// Tells the stage to stop and waits for it, but not for ever.
-    async fn stop(mut self) {
+    async fn stop(mut self, grace: Duration) {
         self.stop.cancel();
         if self.task.is_finished() {
             return;
         }
-        if timeout(GRACE, &mut self.task).await.is_err() {
+        if timeout(grace, &mut self.task).await.is_err() {
             warn!(
                 stage = self.name,
                 "did not stop in time; going on without it"
@@ -115,16 +126,7 @@ impl App {
         systemd::extend_timeout(OPENING);
         let store = open_store(&settings).await?;
         store.set_file_rules(rules);
-        let socket = bind_socket(&settings.api.socket)?;
-        let listener = match settings.api.listen {
-            Some(address) => Some(
-                TcpListener::bind(address)
-                    .await
-                    .map_err(Failure::system(format!("listen on {address} (api.listen)")))?,
-            ),
-            None => None,
-        };
-
+        let socket = bind_socket(&settings.api.socket).await?;
         let collectors = start_collectors(&settings).await?;
         let (pace, pace_seen) = watch::channel(settings::pace(&settings));
         let (recipients, recipients_seen) = watch::channel(settings::recipients(&settings));
@@ -142,7 +144,7 @@ impl App {
             pace: pace_seen.clone(),
             recipients: recipients_seen.clone(),
             mail_is_set: mailer_seen.clone(),
-            reload_refused: Arc::new(Mutex::new(None)),
+            troubles: Arc::default(),
         };
 
         let api = api::Api::new(
@@ -151,9 +153,10 @@ impl App {
             settings::api(&settings),
         );
         let api_stage = Stage::start("the API", |stop| api::serve_unix(socket, api.clone(), stop));
-        let health_stage = listener.map(|listener| {
+        let health_stage = settings.api.listen.map(|address| {
+            let board = board.clone();
             Stage::start("the health listener", |stop| {
-                api::serve_tcp(listener, api, stop)
+                serve_health(address, api, board, stop)
             })
         });
         let watchdog = Stage::start("the watchdog", |stop| {
@@ -221,39 +224,96 @@ impl App {
 
     /// Stops from the first stage to the last.
     pub(crate) async fn drain(self) -> Result<(), Failure> {
-        self.watchdog.stop().await;
-        self.poller.stop().await;
-        self.judge.stop().await;
-        self.notify.stop().await;
-        if let Some(health) = self.health {
-            health.stop().await;
+        // the mail in hand may take a while; no further one is begun
+        self.notify.stop.cancel();
+        self.watchdog.stop(GRACE).await;
+        self.poller.stop(GRACE).await;
+        // whatever was measured is committed, and so judged
+        if timeout(GRACE, self.store.heartbeat()).await.is_err() {
+            warn!("the disk does not answer; what was measured last is not judged");
         }
-        self.api.stop().await;
-        let socket = self.knobs.started_with.api.socket.clone();
-        let store = self.store;
-        let closed = tokio::task::spawn_blocking(move || store.close()).await;
-        let _ = std::fs::remove_file(socket);
-        match closed {
-            Ok(Ok(())) => {
-                info!("stopped; everything accepted is on the disk");
-                Ok(())
+        self.judge.stop(GRACE).await;
+        let health = async {
+            if let Some(health) = self.health {
+                health.stop(LAST_GRACE).await;
             }
-            Ok(Err(error)) => {
-                warn!(error = %chain(&error), "the store did not close cleanly");
-                Err(Failure::WriterGone)
+        };
+        tokio::join!(
+            self.notify.stop(LAST_GRACE),
+            self.api.stop(LAST_GRACE),
+            health
+        );
+        // while the store's lock is ours, so that it is not a successor's socket
+        let _ = std::fs::remove_file(&self.knobs.started_with.api.socket);
+        close(self.store).await
+    }
+}
+
+/// Writes what is left and ends the writer.
+async fn close(store: Store) -> Result<(), Failure> {
+    let closing = tokio::task::spawn_blocking(move || store.close());
+    match timeout(CLOSING, closing).await {
+        Ok(Ok(Ok(()))) => {
+            info!("stopped; everything accepted is on the disk");
+            Ok(())
+        }
+        Ok(Ok(Err(source))) => Err(Failure::NotWritten { source }),
+        Ok(Err(_panicked)) => Err(Failure::WriterGone),
+        Err(_hangs) => Err(Failure::DiskHangs),
+    }
+}
+
+/// Serves health and metrics. An address that is taken is no reason to stop
+/// watching a network: it is said, and tried again.
+async fn serve_health(address: SocketAddr, api: api::Api, board: Board, stop: CancellationToken) {
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                board.note_health(None);
+                return api::serve_tcp(listener, api, stop).await;
             }
-            Err(_panicked) => Err(Failure::WriterGone),
+            Err(error) => {
+                let why = format!(
+                    "health and metrics are not served: cannot listen on {address} (api.listen): {error}"
+                );
+                if board.note_health(Some(why.clone())) {
+                    warn!("{why}; trying again");
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(BIND_AGAIN) => {}
         }
     }
 }
 
+/// How long a predecessor may hold the store: one that was killed while the disk
+/// hung is gone only when the disk is back.
+const PREDECESSOR: Duration = Duration::from_secs(60);
+
 async fn open_store(settings: &Settings) -> Result<Store, Failure> {
-    let options = settings::store(settings);
-    let now = clock::now();
-    tokio::task::spawn_blocking(move || Store::open(options, now))
-        .await
-        .map_err(|_panicked| Failure::WriterGone)?
-        .map_err(Failure::Store)
+    let patience = if systemd::started_us() {
+        PREDECESSOR
+    } else {
+        Duration::ZERO
+    };
+    let end = clock::tick() + patience;
+    loop {
+        let options = settings::store(settings);
+        let now = clock::now();
+        let opened = tokio::task::spawn_blocking(move || Store::open(options, now))
+            .await
+            .map_err(|_panicked| Failure::StageGone {
+                stage: "opening the store",
+            })?;
+        match opened {
+            Err(store::OpenError::InUse { .. }) if clock::tick() < end => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            opened => return opened.map_err(Failure::Store),
+        }
+    }
 }
 
 async fn start_collectors(settings: &Settings) -> Result<Collectors, Failure> {
@@ -268,24 +328,29 @@ async fn start_collectors(settings: &Settings) -> Result<Collectors, Failure> {
     })
 }
 
+/// How long another daemon may take to answer on the socket.
+const KNOCK: Duration = Duration::from_secs(1);
+
 /// Binds the API's socket. Holding the store's lock, we may take the place of a
 /// socket that a killed daemon left, but never of one that answers.
-fn bind_socket(path: &Path) -> Result<UnixListener, Failure> {
+async fn bind_socket(path: &Path) -> Result<UnixListener, Failure> {
     let doing = || format!("listen on {} (api.socket)", path.display());
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(Failure::SocketInUse {
-            path: path.to_owned(),
-        });
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Failure::system(doing())(error));
+    match timeout(KNOCK, UnixStream::connect(path)).await {
+        Ok(Err(error)) if error.kind() == ErrorKind::NotFound => {}
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(Failure::system(doing()))?;
         }
-        _ => {}
+        Ok(Err(error)) => return Err(Failure::system(doing())(error)),
+        Ok(Ok(_)) | Err(_) => {
+            return Err(Failure::SocketInUse {
+                path: path.to_owned(),
+            });
+        }
     }
-    let listener = UnixListener::bind(path).map_err(Failure::system(doing()))?;
-    // root, our own user and our group: whoever may run `sotp`
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
-    std::fs::set_permissions(path, mode).map_err(Failure::system(doing()))?;
-    Ok(listener)
+    // root, our own user and our group, whoever may run `sotp`; nobody else even
+    // for a moment
+    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o117));
+    let listener = UnixListener::bind(path);
+    nix::sys::stat::umask(before);
+    listener.map_err(Failure::system(doing()))
 }

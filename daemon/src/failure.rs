@@ -40,6 +40,13 @@ pub(crate) enum Failure {
     SocketInUse { path: PathBuf },
     #[error("the store's writer ended by itself")]
     WriterGone,
+    #[error("not everything reached the disk")]
+    NotWritten {
+        #[source]
+        source: store::StoreError,
+    },
+    #[error("the disk does not answer; what was measured last may be lost")]
+    DiskHangs,
     #[error("{stage} ended by itself")]
     StageGone { stage: &'static str },
 }
@@ -67,7 +74,7 @@ impl Failure {
             }
             Failure::Store(store::OpenError::Corrupt { .. }) | Failure::WriterGone => EX_IOERR,
             Failure::Store(_) | Failure::Runtime(_) | Failure::System { .. } => EX_OSERR,
-            Failure::StageGone { .. } => 1,
+            Failure::StageGone { .. } | Failure::NotWritten { .. } | Failure::DiskHangs => 1,
         })
     }
 }

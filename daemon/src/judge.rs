@@ -17,7 +17,7 @@ use rules::{Engine, Reachability, Verdict};
 use store::{Inventory, Judgement, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::failure::chain;
@@ -25,6 +25,9 @@ use crate::poll::{Pace, PollerHandle};
 
 /// Between two tries to store what could not be stored.
 const STORE_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long changes of devices and rules are collected before the engine is told.
+const SETTLE: Duration = Duration::from_millis(200);
 
 /// Notifications that wait for a disk that is full. Beyond it the newest are
 /// dropped, and the log says so.
@@ -135,6 +138,7 @@ impl Judge {
             poller,
             judged: 0,
             unstored: Unstored::default(),
+            outdated: None,
             judge: self,
         };
         task.configure();
@@ -142,7 +146,15 @@ impl Judge {
         task.save().await;
         while task.step(&stop).await {}
         task.judge_new();
+        task.unstored.again = None;
         task.save().await;
+        if !task.unstored.is_empty() {
+            let (alerts, mails) = (task.unstored.alerts.len(), task.unstored.deliveries.len());
+            error!(
+                alerts,
+                mails, "{alerts} alerts and {mails} mails could not be stored and are lost"
+            );
+        }
     }
 }
 
@@ -156,29 +168,48 @@ struct JudgeTask {
     /// Committed reports up to this number were judged.
     judged: u64,
     unstored: Unstored,
+    /// Since when the engine does not know of a change of devices or rules.
+    outdated: Option<Duration>,
 }
 
 impl JudgeTask {
     /// Waits for something to judge and judges it. False when told to stop.
     async fn step(&mut self, stop: &CancellationToken) -> bool {
         let wake = self.judge.engine().wake().map(|at| at.since(clock::now()));
-        let wait = self.unstored.retry().into_iter().chain(wake).min();
+        let settled = self.outdated.map(|since| wait_until(since + SETTLE));
+        let wait = self
+            .unstored
+            .wait()
+            .into_iter()
+            .chain(wake)
+            .chain(settled)
+            .min();
         tokio::select! {
             () = stop.cancelled() => return false,
-            Ok(()) = self.changed.changed() => self.configure(),
-            Ok(()) = self.pace.changed() => self.configure(),
+            Ok(()) = self.changed.changed() => self.note_change(),
+            Ok(()) = self.pace.changed() => self.note_change(),
             Ok(()) = self.committed.changed() => self.judge_new(),
             () = sleep_or_wait(wait) => {
                 let verdict = self.judge.engine().tick(clock::now());
                 self.take(verdict);
             }
         }
+        if settled.is_some_and(|wait| wait.is_zero()) {
+            self.configure();
+        }
         self.save().await;
         true
     }
 
+    /// Changes of the inventory come in runs: a thousand of them are taken as
+    /// one.
+    fn note_change(&mut self) {
+        self.outdated.get_or_insert_with(clock::tick);
+    }
+
     /// Tells the engine of every rule and device.
     fn configure(&mut self) {
+        self.outdated = None;
         let pace = self.pace.borrow_and_update().clone();
         self.changed.borrow_and_update();
         let rules = self.judge.store.rules();
@@ -281,16 +312,17 @@ impl JudgeTask {
     }
 
     async fn save(&mut self) {
-        if self.unstored.is_empty() {
+        if self.unstored.is_empty() || !self.unstored.is_time() {
             return;
         }
         match self.judge.store.judge(self.unstored.judgement()).await {
             Ok(()) => self.unstored = Unstored::default(),
             Err(error) => {
-                if !self.unstored.failed {
-                    warn!(error = %chain(&error), "alerts cannot be stored now; trying again");
+                if self.unstored.again.is_none() {
+                    let why = chain(&error);
+                    warn!(error = %why, "alerts cannot be stored now ({why}); trying again");
                 }
-                self.unstored.failed = true;
+                self.unstored.again = Some(clock::tick() + STORE_AGAIN);
             }
         }
     }
@@ -302,7 +334,8 @@ struct Unstored {
     alerts: BTreeMap<AlertId, Alert>,
     gone: BTreeSet<AlertId>,
     deliveries: Vec<Delivery>,
-    failed: bool,
+    /// When the next try is due, after one that failed.
+    again: Option<Duration>,
 }
 
 impl Unstored {
@@ -327,8 +360,13 @@ impl Unstored {
         self.alerts.is_empty() && self.gone.is_empty() && self.deliveries.is_empty()
     }
 
-    fn retry(&self) -> Option<Duration> {
-        self.failed.then_some(STORE_AGAIN)
+    fn is_time(&self) -> bool {
+        self.wait().is_none_or(|wait| wait.is_zero())
+    }
+
+    /// From now until the next try, after one that failed.
+    fn wait(&self) -> Option<Duration> {
+        self.again.map(wait_until)
     }
 
     fn judgement(&self) -> Judgement {
@@ -358,6 +396,10 @@ fn names(inventory: &Inventory, devices: &[DeviceId]) -> Vec<String> {
             None => format!("device {id}"),
         })
         .collect()
+}
+
+fn wait_until(tick: Duration) -> Duration {
+    tick.saturating_sub(clock::tick())
 }
 
 async fn sleep_or_wait(span: Option<Duration>) {

@@ -11,17 +11,19 @@ use crate::failure::Failure;
 /// epoll, sockets to the mail server, and some to spare.
 const SPARE_FILES: u64 = 64;
 
-/// Raises the limit of open files to what the settings need, and sees to it that
-/// no core dump holds a secret.
-pub(crate) fn set(settings: &Settings) -> Result<(), Failure> {
-    let refused = |errno: nix::errno::Errno| std::io::Error::from(errno);
+/// Sees to it that no core dump holds a secret; before the first one is read.
+pub(crate) fn no_core_dumps() -> Result<(), Failure> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)
         .map_err(refused)
         .map_err(Failure::system("switch core dumps off"))?;
     nix::sys::prctl::set_dumpable(false)
         .map_err(refused)
-        .map_err(Failure::system("switch core dumps off"))?;
+        .map_err(Failure::system("switch core dumps off"))
+}
 
+/// Raises the limit of open files to the most that is allowed, and says so if
+/// that is less than the settings need.
+pub(crate) fn open_files(settings: &Settings) -> Result<(), Failure> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)
         .map_err(refused)
         .map_err(Failure::system("read the limit of open files"))?;
@@ -37,6 +39,10 @@ pub(crate) fn set(settings: &Settings) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+fn refused(errno: nix::errno::Errno) -> std::io::Error {
+    std::io::Error::from(errno)
 }
 
 /// Every file that the settings allow to be open at once.

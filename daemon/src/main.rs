@@ -17,6 +17,7 @@ mod watchdog;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -69,6 +70,13 @@ enum Command {
     },
 }
 
+/// Worker threads at the most: two carry 10,000 devices, and TasksMax= of the unit
+/// must suffice on a machine with 256 cores.
+const WORKERS: usize = 8;
+
+/// Threads for reads of history and name look-ups of the mail server.
+const BLOCKING_THREADS: usize = 64;
+
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
@@ -105,7 +113,7 @@ fn run(config: &Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let why = chain(&failure);
-            error!(error = %why, "giving up");
+            error!(error = %why, "giving up: {why}");
             systemd::status(&format!("gave up: {why}"));
             failure.exit_code()
         }
@@ -113,43 +121,62 @@ fn run(config: &Path) -> ExitCode {
 }
 
 fn watch(config: &Path, log_level: journal::LogLevel) -> Result<(), Failure> {
+    limits::no_core_dumps()?;
     let everything = Everything::read(config)?;
     log_level.set(everything.log_level());
-    limits::set(&everything.settings)?;
+    limits::open_files(&everything.settings)?;
+    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(WORKERS));
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .map_err(Failure::Runtime)?;
+    let ended = runtime.block_on(serve(config, everything, log_level));
+    // a name server or a disk that hangs holds threads; they are not waited for
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
 
-    runtime.block_on(async {
-        let mut hangup = signal(SignalKind::hangup()).map_err(Failure::Runtime)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Runtime)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Runtime)?;
+/// Runs the pipeline until a signal or a fault ends it.
+async fn serve(
+    config: &Path,
+    everything: Everything,
+    log_level: journal::LogLevel,
+) -> Result<(), Failure> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(Failure::Runtime)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Runtime)?;
 
-        let mut app = App::start(everything, log_level).await?;
-        systemd::ready();
-        info!(version = env!("CARGO_PKG_VERSION"), "watching");
-        let why = loop {
-            tokio::select! {
-                _ = terminate.recv() => break Ok("SIGTERM"),
-                _ = interrupt.recv() => break Ok("SIGINT"),
-                _ = hangup.recv() => app.reload(config).await,
-                fault = app.fault() => break Err(fault),
-            }
-        };
-        systemd::stopping();
-        match why {
-            Ok(signal) => {
-                info!(signal, "stopping");
-                app.drain().await
-            }
-            Err(fault) => {
-                error!(error = %chain(&fault), "stopping after a fault");
-                if let Err(error) = app.drain().await {
-                    error!(error = %chain(&error), "not everything reached the disk");
-                }
-                Err(fault)
-            }
+    let mut app = tokio::select! {
+        app = App::start(everything, log_level) => app?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    systemd::ready();
+    info!(version = env!("CARGO_PKG_VERSION"), "watching");
+    let why = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok("SIGTERM"),
+            _ = interrupt.recv() => break Ok("SIGINT"),
+            _ = hangup.recv() => app.reload(config).await,
+            fault = app.fault() => break Err(fault),
         }
-    })
+    };
+    systemd::stopping();
+    match why {
+        Ok(signal) => {
+            info!(signal, "stopping");
+            app.drain().await
+        }
+        Err(fault) => {
+            let why = chain(&fault);
+            error!(error = %why, "stopping after a fault: {why}");
+            if let Err(error) = app.drain().await {
+                let why = chain(&error);
+                error!(error = %why, "not everything reached the disk: {why}");
+            }
+            Err(fault)
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! answer is never thrown away. Without a place, or with too many polls in
 //! flight, the turn is skipped and counted; nothing waits without a bound.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,9 +26,18 @@ use crate::clock;
 /// of 10,000 devices twice over.
 const POLL_NOW_WAITING: usize = 20_000;
 
-/// Polls in flight of both checks together. A silent SNMP agent holds its place
-/// for some seconds, so a site of 1,000 dead devices needs a few hundred.
-const POLLS_IN_FLIGHT: usize = 4_096;
+/// Pings in flight. A round takes two seconds at the most, so 10,000 devices every
+/// 30 s need some 700; each holds a place in the store's queue.
+const PINGS_IN_FLIGHT: usize = 2_500;
+
+/// SNMP polls in flight at the most, whatever the settings say: each holds a
+/// place in the store's queue, and pings must always find one. Further ones wait
+/// in the poller, where they hold nothing.
+const SNMP_IN_FLIGHT: usize = 1_500;
+
+/// How long polls in flight may go on when the daemon stops: a round of ICMP, or
+/// an agent that answers. A silent one is not waited for.
+const LAST_POLLS: Duration = Duration::from_secs(3);
 
 /// Devices are asked in turns of this length, all that are due together: at
 /// 10,000 devices every task and thread on the way wakes once per turn rather
@@ -47,6 +56,8 @@ pub(crate) struct Pace {
     pub(crate) snmp_port: u16,
     /// A silent agent is asked at least this often.
     pub(crate) backoff_max: Duration,
+    /// Agents asked at the same time.
+    pub(crate) snmp_in_flight: usize,
 }
 
 impl Pace {
@@ -151,6 +162,14 @@ pub(crate) struct Poller {
     /// Each poll gives what its device's silence or answer says of it.
     in_flight: JoinSet<Option<bool>>,
     groups_in_flight: HashMap<task::Id, GroupKey>,
+    pings_in_flight: usize,
+    snmp_in_flight: usize,
+    /// Agents whose turn has come while enough others are being asked; each at
+    /// most once. Silent ones take seconds, and must not take the pings' places.
+    agents_waiting: VecDeque<GroupKey>,
+    /// Since when the schedule does not know of a change, and how new groups are
+    /// then asked first.
+    outdated: Option<(schedule::Tick, First)>,
 }
 
 impl Poller {
@@ -173,6 +192,10 @@ impl Poller {
             figures: Arc::clone(&figures),
             in_flight: JoinSet::new(),
             groups_in_flight: HashMap::new(),
+            pings_in_flight: 0,
+            snmp_in_flight: 0,
+            agents_waiting: VecDeque::new(),
+            outdated: Some((schedule::Tick::ZERO, First::InTurn)),
         };
         (poller, PollerHandle { now, figures })
     }
@@ -180,28 +203,55 @@ impl Poller {
     /// Polls until told to stop, then lets what is in flight finish.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut inventory_changed = self.store.changed();
-        self.follow_inventory(First::InTurn);
         loop {
-            let wake = self.schedule.wake().map(until_turn);
+            let wake = self.until_turn();
+            if wake.is_some_and(|wake| wake.is_zero()) {
+                self.take_turn();
+            }
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = sleep_or_wait(wake) => self.ask_what_is_due(),
+                () = sleep_or_wait(wake) => self.take_turn(),
                 Some(ended) = self.in_flight.join_next_with_id() => self.note(ended),
                 Some(group) = self.asked_now.recv() => self.ask_now(group),
-                Ok(()) = inventory_changed.changed() => self.follow_inventory(First::Soon),
+                Ok(()) = inventory_changed.changed() => {
+                    let since = self.outdated.map_or_else(clock::tick, |(since, _)| since);
+                    self.outdated = Some((since, First::Soon));
+                }
                 Ok(()) = self.pace.changed() => {
                     let backoff_max = self.pace.borrow_and_update().backoff_max;
                     self.schedule.set_backoff_max(backoff_max);
-                    self.follow_inventory(First::InTurn);
+                    self.outdated.get_or_insert((clock::tick(), First::InTurn));
                 }
             }
             self.publish();
         }
-        while self.in_flight.join_next().await.is_some() {}
+        let last = async { while self.in_flight.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_POLLS, last).await.is_err() {
+            debug!("polls of silent devices are given up");
+        }
+    }
+
+    /// From now until the next turn with something to do. A change of the
+    /// inventory waits for the turn too, so that a thousand changes cost as much
+    /// as one.
+    fn until_turn(&self) -> Option<Duration> {
+        let due = self.schedule.wake();
+        let changed = self.outdated.map(|(since, _)| since);
+        due.into_iter().chain(changed).min().map(until_turn)
+    }
+
+    fn take_turn(&mut self) {
+        if let Some((_, first)) = self.outdated.take() {
+            self.follow_inventory(first);
+        }
+        self.ask_what_is_due();
     }
 
     /// Asks a group out of turn, and all that are due with it.
     fn ask_now(&mut self, group: GroupKey) {
+        if let Some((_, first)) = self.outdated.take() {
+            self.follow_inventory(first);
+        }
         self.schedule.poll_now(group, clock::tick());
         while let Ok(group) = self.asked_now.try_recv() {
             self.schedule.poll_now(group, clock::tick());
@@ -250,16 +300,26 @@ impl Poller {
         while let Some(ask) = self.schedule.next(clock::tick()) {
             let lag_ms = u64::try_from(ask.lag.as_millis()).unwrap_or(u64::MAX);
             self.figures.lag_ms_sum.fetch_add(lag_ms, Ordering::Relaxed);
-            if let Err(skipped) = self.ask(ask.group) {
-                skipped.fetch_add(1, Ordering::Relaxed);
-                self.schedule.finished(ask.group, None, clock::tick());
-            }
+            self.take(ask.group);
+        }
+    }
+
+    /// Asks `group` now, or when fewer agents are being asked.
+    fn take(&mut self, group: GroupKey) {
+        let limit = self.pace.borrow().snmp_in_flight.min(SNMP_IN_FLIGHT);
+        if group.check == Check::Snmp && self.snmp_in_flight >= limit {
+            self.agents_waiting.push_back(group);
+            return;
+        }
+        if let Err(skipped) = self.ask(group) {
+            skipped.fetch_add(1, Ordering::Relaxed);
+            self.schedule.finished(group, None, clock::tick());
         }
     }
 
     /// Starts one poll, or says which counter counts that it was skipped.
     fn ask(&mut self, group: GroupKey) -> Result<(), &AtomicU64> {
-        if self.in_flight.len() >= POLLS_IN_FLIGHT {
+        if group.check == Check::Icmp && self.pings_in_flight >= PINGS_IN_FLIGHT {
             return Err(&self.figures.skipped_full);
         }
         let Some(room) = self.store.try_reserve() else {
@@ -275,7 +335,15 @@ impl Poller {
         };
         let task = self.in_flight.spawn(poll.run(room));
         self.groups_in_flight.insert(task.id(), group);
+        *self.in_flight_of(group.check) += 1;
         Ok(())
+    }
+
+    fn in_flight_of(&mut self, check: Check) -> &mut usize {
+        match check {
+            Check::Icmp => &mut self.pings_in_flight,
+            Check::Snmp => &mut self.snmp_in_flight,
+        }
     }
 
     /// A poll has ended, and others with it; one that panicked was logged and
@@ -292,8 +360,15 @@ impl Poller {
             Ok(ended) => ended,
             Err(panicked) => (panicked.id(), None),
         };
-        if let Some(group) = self.groups_in_flight.remove(&id) {
-            self.schedule.finished(group, answered, clock::tick());
+        let Some(group) = self.groups_in_flight.remove(&id) else {
+            return;
+        };
+        *self.in_flight_of(group.check) -= 1;
+        self.schedule.finished(group, answered, clock::tick());
+        if group.check == Check::Snmp
+            && let Some(next) = self.agents_waiting.pop_front()
+        {
+            self.take(next);
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) async fn reload(knobs: &mut Knobs, path: &Path) {
 }
 
 fn refuse(knobs: &Knobs, why: &str) {
-    error!(error = %why, "reload refused; the old settings stay in force");
+    error!(error = %why, "reload refused; the old settings stay in force: {why}");
     knobs.board.note_reload(Some(why.to_owned()));
 }
 

@@ -132,6 +132,7 @@ pub(crate) fn pace(settings: &Settings) -> Pace {
         snmp_every: settings.snmp.every,
         snmp_port: settings.snmp.port,
         backoff_max: settings.schedule.backoff_max,
+        snmp_in_flight: settings.snmp.in_flight,
     }
 }
 

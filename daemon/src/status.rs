@@ -30,8 +30,16 @@ pub(crate) struct Board {
     pub(crate) pace: watch::Receiver<Pace>,
     pub(crate) recipients: watch::Receiver<Vec<String>>,
     pub(crate) mail_is_set: watch::Receiver<Option<Arc<notify::Mailer>>>,
+    pub(crate) troubles: Arc<Mutex<Troubles>>,
+}
+
+/// What is wrong with the daemon itself and would be said nowhere else.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Troubles {
     /// Why the last reload was refused, until one is taken.
-    pub(crate) reload_refused: Arc<Mutex<Option<String>>>,
+    reload: Option<String>,
+    /// Why health and metrics are not served.
+    health: Option<String>,
 }
 
 impl Board {
@@ -60,18 +68,23 @@ impl Board {
     }
 
     fn refused_reload(&self) -> Option<String> {
-        self.reload_refused
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.troubles().reload.clone()
+    }
+
+    fn troubles(&self) -> std::sync::MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes why health and metrics are not served; says whether that is news.
+    pub(crate) fn note_health(&self, why: Option<String>) -> bool {
+        let is_news = self.troubles().health != why;
+        self.troubles().health = why;
+        is_news
     }
 
     /// Notes how a reload went.
     pub(crate) fn note_reload(&self, refused: Option<String>) {
-        *self
-            .reload_refused
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = refused;
+        self.troubles().reload = refused;
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -84,6 +97,14 @@ impl Board {
         if let Some(why) = self.refused_reload() {
             warnings.push(format!(
                 "the last reload was refused, the old settings are in force: {why}"
+            ));
+        }
+        warnings.extend(self.troubles().health.clone());
+        let stats = self.store.stats();
+        if stats.parked_outbox > 0 {
+            warnings.push(format!(
+                "{} mails were refused for good: sotp outbox ls --state parked",
+                stats.parked_outbox
             ));
         }
         let (v4, _v6) = self.pinger.capability();

@@ -42,6 +42,11 @@ pub(crate) fn extend_timeout(by: Duration) {
     notify(&[("EXTEND_TIMEOUT_USEC", &by.as_micros().to_string())]);
 }
 
+/// Whether systemd started us and waits for READY=1.
+pub(crate) fn started_us() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// How often the watchdog wants to be fed at the least, if it watches us.
 pub(crate) fn watchdog_interval() -> Option<Duration> {
     let interval_us: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;

@@ -181,7 +181,7 @@ impl Api {
         match tokio::task::spawn_blocking(move || read(&store)).await {
             Ok(result) => result.map_err(Into::into),
             Err(error) => {
-                tracing::error!(%error, "a read of the store ended by a fault");
+                tracing::error!(%error, "a read of the store ended by a fault: {error}");
                 Err(Problem::new(Kind::Internal, "the read ended by a fault"))
             }
         }

@@ -274,7 +274,7 @@ pub(crate) fn not_written(error: &WriteError, inventory: &store::Inventory) -> P
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Problem {
-        tracing::error!(%error, "cannot read the store");
+        tracing::error!(%error, "cannot read the store: {error}");
         Problem::new(Kind::Internal, error.to_string())
     }
 }

@@ -145,7 +145,7 @@ async fn next_connection<L: Listen>(
             match listener.next().await {
                 Ok(connection) => return connection,
                 Err(error) => {
-                    warn!(%error, "cannot accept a connection");
+                    warn!(%error, "cannot accept a connection: {error}");
                     sleep(AFTER_A_FAILED_ACCEPT).await;
                 }
             }

@@ -114,7 +114,7 @@ impl<O: Outbox, C: Carrier, F: Fn() -> Timestamp + Send> Drain<O, C, F> {
         match mailer {
             Some(mailer) => {
                 for problem in mailer.template_problems() {
-                    warn!(%problem, "mail template not used");
+                    warn!(%problem, "mail template not used: {problem}");
                 }
             }
             None if !self.outbox.queued(1).is_empty() => {
@@ -192,7 +192,7 @@ impl<O: Outbox, C: Carrier, F: Fn() -> Timestamp + Send> Drain<O, C, F> {
             Err(why) => return Some(Answer::Never(why)),
         };
         if let Some(problem) = &letter.template_problem {
-            warn!(delivery = %delivery.id, %problem, "mail template not used");
+            warn!(delivery = %delivery.id, %problem, "mail template not used: {problem}");
             self.health.template_failed(problem);
         }
         let carrying = self.carrier.carry(mailer, &letter);
@@ -208,7 +208,7 @@ impl<O: Outbox, C: Carrier, F: Fn() -> Timestamp + Send> Drain<O, C, F> {
         match kept {
             Some(Ok(())) => true,
             Some(Err(KeepError::Refused(why))) => {
-                warn!(delivery = %settled.id, %why, "a delivery's fate is not kept");
+                warn!(delivery = %settled.id, %why, "a delivery's fate is not kept: {why}");
                 self.lanes.set_aside(settled.id, Instant::now());
                 true
             }
@@ -228,7 +228,7 @@ async fn keep_at_last(
         match outbox.keep(settled.clone()).await {
             Err(KeepError::TryAgain(why)) => {
                 if !is_known {
-                    warn!(delivery = %settled.id, %why, "the outbox cannot be written; no mail is sent");
+                    warn!(delivery = %settled.id, %why, "the outbox cannot be written, no mail is sent: {why}");
                 }
                 is_known = true;
                 health.outbox(Some(why));
@@ -282,10 +282,12 @@ fn log(settled: &Delivery, answer: &Answer) {
     let (id, to) = (settled.id, crate::safe::one_line(to, 254));
     match (answer, &settled.last_error) {
         (Answer::Taken, _) => info!(delivery = %id, %to, event = settled.event.word(), "mail sent"),
-        (Answer::Never(_), Some(why)) => warn!(delivery = %id, %to, %why, "mail parked"),
+        (Answer::Never(_), Some(why)) => {
+            warn!(delivery = %id, %to, %why, "mail to {to} parked: {why}")
+        }
         (_, why) => {
             let why = why.as_deref().unwrap_or_default();
-            warn!(delivery = %id, %to, attempts = settled.attempts, %why, "mail not sent yet");
+            warn!(delivery = %id, %to, attempts = settled.attempts, %why, "mail to {to} not sent yet: {why}");
         }
     }
 }

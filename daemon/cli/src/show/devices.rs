@@ -230,7 +230,7 @@ async fn change(set: &DevicesSet, client: &Client, output: &Output) -> Result<()
         body.insert("enabled".into(), json!(set.enabled));
     }
     if let Some(file) = &set.fields.snmp_community_file {
-        let credential = device_name(&set.device, client).await?;
+        let credential = own_credential(&set.device, client).await?;
         put_community(&credential, file, client).await?;
         body.insert("credential".into(), json!(credential));
     }
@@ -246,8 +246,27 @@ async fn change(set: &DevicesSet, client: &Client, output: &Output) -> Result<()
     show(&changed, output)
 }
 
-async fn device_name(device: &str, client: &Client) -> Result<String, Trouble> {
-    Ok(text(&client.get(&path(device)).await?.body, "/name"))
+/// The name under which a device's own community is kept: the device's. One that
+/// other devices use is not overwritten.
+async fn own_credential(device: &str, client: &Client) -> Result<String, Trouble> {
+    let device = client.get(&path(device)).await?.body;
+    let name = text(&device, "/name");
+    let ours = u64::from(text(&device, "/credential") == name);
+    let known = all(client, "/api/v1/credentials", ROWS).await?;
+    let used = known
+        .iter()
+        .find(|credential| text(credential, "/name") == name)
+        .and_then(|credential| credential.pointer("/devices")?.as_u64());
+    if used.is_some_and(|used| used > ours) {
+        return Err(Trouble::Refused {
+            status: 409,
+            problem: json!({"detail": format!(
+                "other devices use the credential {name}: change it for all of them with `sotp credentials set {name}`, \
+                 or choose another with --credential"
+            )}),
+        });
+    }
+    Ok(name)
 }
 
 /// What of a device is given on the command line, as the API takes it; empty

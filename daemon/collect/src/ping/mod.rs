@@ -423,7 +423,7 @@ impl Engine {
         if let Err(error) = poll(&mut watched, timeout)
             && error != Errno::EINTR
         {
-            warn!(%error, "the pinger cannot wait for its sockets");
+            warn!(%error, "the pinger cannot wait for its sockets: {error}");
         }
         let has_error = watched.iter().any(|watched| {
             watched

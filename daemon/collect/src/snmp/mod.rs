@@ -119,7 +119,7 @@ impl Ways {
         };
         let v4 = open(true)?;
         let v6 = open(false).unwrap_or_else(|error| {
-            warn!(%error, "no socket for SNMP over IPv6; IPv6 agents cannot be polled");
+            warn!(%error, "no socket for SNMP over IPv6, IPv6 agents cannot be polled: {error}");
             Vec::new()
         });
         Ok(Ways {
@@ -241,7 +241,7 @@ impl SnmpEngine {
             match Ways::open(settings, &self.inner.counters) {
                 Ok(new) => new,
                 Err(error) => {
-                    warn!(%error, "cannot open new sockets for SNMP; the old ones stay");
+                    warn!(%error, "cannot open new sockets for SNMP, the old ones stay: {error}");
                     return;
                 }
             }
