@@ -283,7 +283,7 @@ fn log(settled: &Delivery, answer: &Answer) {
     match (answer, &settled.last_error) {
         (Answer::Taken, _) => info!(delivery = %id, %to, event = settled.event.word(), "mail sent"),
         (Answer::Never(_), Some(why)) => {
-            warn!(delivery = %id, %to, %why, "mail to {to} parked: {why}")
+            warn!(delivery = %id, %to, %why, "mail to {to} parked: {why}");
         }
         (_, why) => {
             let why = why.as_deref().unwrap_or_default();
