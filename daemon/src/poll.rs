@@ -2,8 +2,9 @@
 //! and hands the report to the store.
 //!
 //! A place in the store's queue is taken *before* a device is asked, so that an
-//! answer is never thrown away. Without a place, or with too many polls in
-//! flight, the turn is skipped and counted; nothing waits without a bound.
+//! answer is never thrown away. Without a place the turn is skipped and counted.
+//! With enough polls in flight a group waits, at most once and holding nothing;
+//! turns that come meanwhile are skipped and counted.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -27,12 +28,12 @@ use crate::clock;
 const POLL_NOW_WAITING: usize = 20_000;
 
 /// Pings in flight. A round takes two seconds at the most, so 10,000 devices every
-/// 30 s need some 700; each holds a place in the store's queue.
+/// 30 s need some 700; an import of as many needs patience. Each holds a place in
+/// the store's queue; further ones wait in the poller, where they hold nothing.
 const PINGS_IN_FLIGHT: usize = 2_500;
 
-/// SNMP polls in flight at the most, whatever the settings say: each holds a
-/// place in the store's queue, and pings must always find one. Further ones wait
-/// in the poller, where they hold nothing.
+/// SNMP polls in flight at the most, whatever the settings say: silent agents
+/// hold their places for seconds, and pings must always find one.
 const SNMP_IN_FLIGHT: usize = 1_500;
 
 /// How long polls in flight may go on when the daemon stops: a round of ICMP, or
@@ -90,7 +91,6 @@ pub(crate) struct PollerHandle {
 pub(crate) struct Figures {
     stats: Mutex<(schedule::Stats, Duration)>,
     skipped_store: AtomicU64,
-    skipped_full: AtomicU64,
     lag_ms_sum: AtomicU64,
     polls: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
@@ -121,13 +121,9 @@ impl PollerHandle {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Turns skipped because the store was behind, and because too many polls
-    /// were in flight.
-    pub(crate) fn skipped(&self) -> (u64, u64) {
-        (
-            self.figures.skipped_store.load(Ordering::Relaxed),
-            self.figures.skipped_full.load(Ordering::Relaxed),
-        )
+    /// Turns skipped because the store was behind.
+    pub(crate) fn skipped_by_the_store(&self) -> u64 {
+        self.figures.skipped_store.load(Ordering::Relaxed)
     }
 
     /// The sum of all lags so far.
@@ -147,6 +143,16 @@ impl PollerHandle {
     }
 }
 
+/// Polls of one check. They have places of their own, so that silent agents do
+/// not keep anybody from being pinged.
+#[derive(Default)]
+struct Lane {
+    in_flight: usize,
+    /// Groups whose turn has come while enough others are being asked; each at
+    /// most once.
+    waiting: VecDeque<GroupKey>,
+}
+
 /// How a poll's task ended.
 type Ended = Result<(task::Id, Option<bool>), task::JoinError>;
 
@@ -162,11 +168,8 @@ pub(crate) struct Poller {
     /// Each poll gives what its device's silence or answer says of it.
     in_flight: JoinSet<Option<bool>>,
     groups_in_flight: HashMap<task::Id, GroupKey>,
-    pings_in_flight: usize,
-    snmp_in_flight: usize,
-    /// Agents whose turn has come while enough others are being asked; each at
-    /// most once. Silent ones take seconds, and must not take the pings' places.
-    agents_waiting: VecDeque<GroupKey>,
+    pings: Lane,
+    agents: Lane,
     /// Since when the schedule does not know of a change, and how new groups are
     /// then asked first.
     outdated: Option<(schedule::Tick, First)>,
@@ -192,9 +195,8 @@ impl Poller {
             figures: Arc::clone(&figures),
             in_flight: JoinSet::new(),
             groups_in_flight: HashMap::new(),
-            pings_in_flight: 0,
-            snmp_in_flight: 0,
-            agents_waiting: VecDeque::new(),
+            pings: Lane::default(),
+            agents: Lane::default(),
             outdated: Some((schedule::Tick::ZERO, First::InTurn)),
         };
         (poller, PollerHandle { now, figures })
@@ -304,26 +306,36 @@ impl Poller {
         }
     }
 
-    /// Asks `group` now, or when fewer agents are being asked.
+    /// Asks `group` now, or when fewer others are being asked.
     fn take(&mut self, group: GroupKey) {
-        let limit = self.pace.borrow().snmp_in_flight.min(SNMP_IN_FLIGHT);
-        if group.check == Check::Snmp && self.snmp_in_flight >= limit {
-            self.agents_waiting.push_back(group);
-            return;
-        }
-        if let Err(skipped) = self.ask(group) {
-            skipped.fetch_add(1, Ordering::Relaxed);
+        let limit = self.limit(group.check);
+        let lane = self.lane(group.check);
+        if lane.in_flight >= limit {
+            lane.waiting.push_back(group);
+        } else if !self.ask(group) {
+            self.figures.skipped_store.fetch_add(1, Ordering::Relaxed);
             self.schedule.finished(group, None, clock::tick());
         }
     }
 
-    /// Starts one poll, or says which counter counts that it was skipped.
-    fn ask(&mut self, group: GroupKey) -> Result<(), &AtomicU64> {
-        if group.check == Check::Icmp && self.pings_in_flight >= PINGS_IN_FLIGHT {
-            return Err(&self.figures.skipped_full);
+    fn limit(&self, check: Check) -> usize {
+        match check {
+            Check::Icmp => PINGS_IN_FLIGHT,
+            Check::Snmp => self.pace.borrow().snmp_in_flight.min(SNMP_IN_FLIGHT),
         }
+    }
+
+    fn lane(&mut self, check: Check) -> &mut Lane {
+        match check {
+            Check::Icmp => &mut self.pings,
+            Check::Snmp => &mut self.agents,
+        }
+    }
+
+    /// Starts one poll, unless the store is behind.
+    fn ask(&mut self, group: GroupKey) -> bool {
         let Some(room) = self.store.try_reserve() else {
-            return Err(&self.figures.skipped_store);
+            return false;
         };
         let poll = Poll {
             group,
@@ -335,15 +347,8 @@ impl Poller {
         };
         let task = self.in_flight.spawn(poll.run(room));
         self.groups_in_flight.insert(task.id(), group);
-        *self.in_flight_of(group.check) += 1;
-        Ok(())
-    }
-
-    fn in_flight_of(&mut self, check: Check) -> &mut usize {
-        match check {
-            Check::Icmp => &mut self.pings_in_flight,
-            Check::Snmp => &mut self.snmp_in_flight,
-        }
+        self.lane(group.check).in_flight += 1;
+        true
     }
 
     /// A poll has ended, and others with it; one that panicked was logged and
@@ -363,10 +368,10 @@ impl Poller {
         let Some(group) = self.groups_in_flight.remove(&id) else {
             return;
         };
-        *self.in_flight_of(group.check) -= 1;
         self.schedule.finished(group, answered, clock::tick());
-        if group.check == Check::Snmp
-            && let Some(next) = self.agents_waiting.pop_front()
+        self.lane(group.check).in_flight -= 1;
+        while self.lane(group.check).in_flight < self.limit(group.check)
+            && let Some(next) = self.lane(group.check).waiting.pop_front()
         {
             self.take(next);
         }

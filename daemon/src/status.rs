@@ -207,14 +207,12 @@ impl Daemon for Board {
 }
 
 impl Board {
-    fn skipped(&self) -> [(&'static str, u64); 4] {
+    fn skipped(&self) -> [(&'static str, u64); 3] {
         let (stats, _) = self.poller.stats();
-        let (store, full) = self.poller.skipped();
         [
             ("busy", stats.skipped_busy),
             ("behind", stats.skipped_behind),
-            ("store", store),
-            ("full", full),
+            ("store", self.poller.skipped_by_the_store()),
         ]
     }
 
