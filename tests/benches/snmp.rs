@@ -29,7 +29,10 @@ const WATCHED: Duration = Duration::from_secs(120);
 /// round that begins a little late is seen.
 const SLACK: Duration = Duration::from_millis(500);
 
-/// ICMP has a part of its own.
+/// After the first round, so that its last rows are on the disk.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// ICMP has a part of its own: here each device is pinged once, at the start.
 const SETTINGS: &str = "[icmp]\nevery = \"1d\"\n[snmp]\nevery = \"60s\"\n";
 
 /// Devices that the peers are measured on.
@@ -46,14 +49,18 @@ pub(crate) fn run(report: &mut Report) {
     let daemon = Daemon::start(&folder, Some(&namespace));
     fleet::import(&daemon, &csv);
     eventually(180, "a first poll of each device", || {
-        let labels = ["check=\"snmp\"", "result=\"answered\""];
-        let polls = Scrape::of(&folder.socket()).sum("sotp_polls_total", &labels);
-        if polls >= fleet::number(DEVICES) {
+        let scrape = Scrape::of(&folder.socket());
+        let polls = ["icmp", "snmp"].map(|check| {
+            let check = format!("check=\"{check}\"");
+            scrape.sum("sotp_polls_total", &[&check, "result=\"answered\""])
+        });
+        if polls.iter().all(|polls| *polls >= fleet::number(DEVICES)) {
             Ok(())
         } else {
             Err(polls)
         }
     });
+    fleet::pause(SETTLING);
 
     let window = Window::watch(&daemon, &folder, WATCHED);
     let names: Vec<String> = fleet::columns(&csv, ["name"])
