@@ -2,13 +2,15 @@
 # Installs what a task needs, on Debian or Ubuntu: `deps.sh build test …`. Quiet and quick when all is there.
 # Needs root, or sudo, only if something is missing.
 set -euo pipefail
+# where `cargo install` puts its tools, whether or not a login shell has it
+PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
 
 declare -A DEBS=(
   [build]="build-essential pkg-config libsystemd-dev"
   [demo]="iproute2 util-linux python3 python3-aiosmtpd"
   [check]="shellcheck"
-  [test]="iproute2 util-linux iputils-ping python3 python3-aiosmtpd openssl snmp snmpd fping mandoc"
-  [package]="debootstrap systemd-container lintian rpm xz-utils man-db"
+  [test]="iproute2 util-linux mount e2fsprogs iputils-ping faketime python3 python3-aiosmtpd openssl snmp snmpd fping"
+  [package]="debootstrap debian-archive-keyring systemd-container lintian rpm xz-utils man-db"
   [bench]="iproute2 snmp fping prometheus-snmp-exporter"
 )
 # tool and exact version: a new release must not change what passes
@@ -16,10 +18,40 @@ declare -A TOOLS=(
   [check]="cargo-deny@0.20.2"
   [package]="cargo-deb@3.8.0 cargo-generate-rpm@0.21.1"
 )
+# services that these packages would enable, and that nobody asked for
+declare -A SERVICES=([snmpd]=snmpd.service [prometheus-snmp-exporter]=prometheus-snmp-exporter.service)
 
-as_root() {
-  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+policy=/usr/sbin/policy-rc.d
+marker="# put here by packaging/deps.sh of SOTP for as long as it installs"
+forget_policy() {
+  if grep -qsF "$marker" $policy; then rm -f $policy; fi
 }
+
+# As root: installs packages, starting and enabling no service of theirs on a developer's machine.
+install_debs() {
+  local deb
+  # one run at a time: the second must neither find nor remove the first one's policy
+  exec 8>/run/sotp-deps.lock
+  flock 8
+  trap forget_policy EXIT
+  trap 'exit 130' INT TERM HUP
+  forget_policy # of a run that was killed
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\n%s\nexit 101\n' "$marker" | install -m 755 /dev/stdin $policy
+  fi
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  [ -d /run/systemd/system ] || return 0
+  for deb in "$@"; do
+    if [ -n "${SERVICES[$deb]:-}" ]; then systemctl disable --quiet --now "${SERVICES[$deb]}"; fi
+  done
+}
+
+if [ "${1:-}" = as-root ]; then
+  shift
+  install_debs "$@"
+  exit
+fi
 
 missing=()
 for task in "$@"; do
@@ -33,13 +65,9 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 1
   fi
   echo "deps: installing ${missing[*]}"
-  as_root apt-get update -qq
-  # no service of these may start on a developer's machine
-  as_root sh -c 'printf "#!/bin/sh\nexit 101\n" >/tmp/sotp-policy && chmod 755 /tmp/sotp-policy
-    [ -e /usr/sbin/policy-rc.d ] || { mv /tmp/sotp-policy /usr/sbin/policy-rc.d; touch /tmp/sotp-policy-ours; }
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null; status=$?
-    [ ! -e /tmp/sotp-policy-ours ] || rm -f /usr/sbin/policy-rc.d /tmp/sotp-policy-ours
-    exit $status' sh "${missing[@]}"
+  as_root=()
+  [ "$(id -u)" = 0 ] || as_root=(sudo)
+  "${as_root[@]}" "$(readlink -f "$0")" as-root "${missing[@]}"
 fi
 
 for task in "$@"; do
