@@ -82,31 +82,80 @@ fn two_hundred_half_open_requests_starve_nobody() {
 }
 
 #[test]
+fn three_times_as_many_connections_as_allowed_pass_within_seconds() {
+    let folder = Folder::new();
+    folder.write_settings("", "[icmp]\nevery = \"60s\"\n");
+    let text = std::fs::read_to_string(folder.settings()).unwrap();
+    let text = text.replace("listen = \"\"\n", "listen = \"\"\nconnections = 20\n");
+    assert!(text.contains("connections = 20"));
+    std::fs::write(folder.settings(), text).unwrap();
+    let daemon = Daemon::start(&folder, None);
+
+    let mut half_open: Vec<UnixStream> = (0..60)
+        .map(|_client| {
+            let mut stream = UnixStream::connect(folder.socket()).unwrap();
+            // who is turned away may be gone already
+            let _sent = stream.write_all(b"GET /api/v1/devices HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+            stream
+        })
+        .collect();
+    let began = Instant::now();
+    let response = daemon.try_request("GET", "/health/live", None).unwrap();
+    assert!(
+        [200, 503].contains(&response.status),
+        "{} {}",
+        response.status,
+        response.body
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    eventually(10, "health as if nothing had been", || {
+        match daemon.try_request("GET", "/health/live", None) {
+            Ok(response) if response.status == 200 => Ok(()),
+            seen => Err(seen.map(|response| response.status)),
+        }
+    });
+    // the cap was met: who came last was told so
+    let last = half_open.pop().unwrap();
+    assert_eq!(status_of(last), Some(503));
+}
+
+/// The status that the server answers on `stream`, until it closes.
+fn status_of(mut stream: UnixStream) -> Option<u16> {
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut answer = Vec::new();
+    // closing on what it did not read is an error after the answer
+    let _reset = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    answer.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[test]
 fn too_much_of_anything_is_refused_with_its_number() {
     let folder = Folder::new();
     let daemon = quiet_daemon(&folder);
-    let large = vec![b'x'; 9 * 1024 * 1024];
-    // the daemon may close before it has read all of it
-    if let Ok(response) = daemon.try_request(
-        "POST",
-        "/api/v1/devices",
-        Some(("application/json", &large)),
-    ) {
-        assert_eq!(response.status, 413, "{}", response.body);
-    }
-    let mut stream = UnixStream::connect(folder.socket()).unwrap();
+    let ask = |request: &str| {
+        let mut stream = UnixStream::connect(folder.socket()).unwrap();
+        // the daemon may close before it has read all of it
+        let _cut_off = stream.write_all(request.as_bytes());
+        status_of(stream)
+    };
+    let large = 9 * 1024 * 1024;
+    let body = format!(
+        "POST /api/v1/devices HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {large}\r\n\r\n{}",
+        "x".repeat(large)
+    );
+    assert_eq!(ask(&body), Some(413));
     let header = format!(
         "GET /health/live HTTP/1.1\r\nHost: x\r\nX-Large: {}\r\n\r\n",
         "y".repeat(500 * 1024)
     );
-    let _cut_off = stream.write_all(header.as_bytes());
-    let mut answer = String::new();
-    let _reset = stream.read_to_string(&mut answer);
-    assert!(!answer.contains("200 OK"), "{answer}");
-    eventually(5, "life goes on", || {
-        daemon
-            .try_request("GET", "/health/live", None)
-            .map(|_| ())
-            .map_err(|error| error.to_string())
-    });
+    assert_eq!(ask(&header), Some(431));
+    assert_eq!(daemon.get("/health/live")["status"], "ok");
 }

@@ -17,6 +17,12 @@ fn a_dead_name_server_with_a_thousand_names_slows_nothing_else_down() {
     let mut command = namespace.command("python3");
     command.args(["-c", silent]);
     let _silent_server = Process::start(command);
+    eventually(20, "a name server that listens", || {
+        match namespace.run("ss", &["-Hlun", "sport", "=", ":53"]) {
+            Some(sockets) if sockets.contains("127.9.9.9:53") => Ok(()),
+            seen => Err(seen),
+        }
+    });
     let daemon = daemon(&folder, &namespace, "[dns]\nservers = [\"127.9.9.9\"]\n");
     let mut csv = String::from("name,address\n");
     for place in 0..1_000 {
