@@ -74,13 +74,22 @@ pub(crate) fn man(section: u8, command: &clap::Command) -> ExitCode {
 
 /// sotp.toml(5), made from the table that the reader itself uses.
 fn settings_page() -> String {
-    let mut page = String::from(
-        ".TH SOTP.TOML 5 \"\" \"sotp\" \"File formats\"\n.SH NAME\nsotp.toml \\- settings of sotpd\n.SH DESCRIPTION\n\
-         /etc/sotp/sotp.toml is TOML. Every key has a default; an unknown one is refused. \
-         .B sotpd check\nsays everything that is wrong, \n.B sotpd config\nprints what is in force, \n\
-         .B systemctl reload sotpd\ntakes a changed file, or keeps the old settings if it is not valid. \
-         Keys marked (restart) are taken at the next start.\n",
-    );
+    let mut page = [
+        ".TH SOTP.TOML 5 \"\" \"sotp\" \"File formats\"",
+        ".SH NAME",
+        "sotp.toml \\- settings of sotpd",
+        ".SH DESCRIPTION",
+        "/etc/sotp/sotp.toml is TOML. Every key has a default; an unknown one is refused.",
+        ".B sotpd check",
+        "says everything that is wrong,",
+        ".B sotpd config",
+        "prints what is in force,",
+        ".B systemctl reload sotpd",
+        "takes a changed file, or keeps the old settings if it is not valid.",
+        "Keys marked (restart) are taken at the next start.",
+        "",
+    ]
+    .join("\n");
     for section in config::sections_reference() {
         page.push_str(&format!(
             ".SH [{}]\n{}\n",
@@ -88,8 +97,9 @@ fn settings_page() -> String {
             troff(&section.help)
         ));
         for key in &section.keys {
+            let restart = if key.restart { " (restart)" } else { "" };
             page.push_str(&format!(
-                ".TP\n.B {}\n{} Default: {}.\n",
+                ".TP\n.BR {} \"{restart}\"\n{} Default: {}.\n",
                 troff(&key.key),
                 troff(&key.help),
                 troff(&key.default)

@@ -65,8 +65,17 @@ fn mailer(settings: &Settings) -> Result<Option<notify::Mailer>, Failure> {
 /// Checks the mail settings without their secret: addresses, certificates and
 /// templates. Says what of the templates cannot be used.
 pub(crate) fn check_mail(settings: &Settings) -> Result<Vec<String>, Failure> {
-    let user = settings.mail.as_ref().and_then(|mail| mail.user.as_ref());
-    let stand_in = user.map(|_| notify::Secret::new("not the real one".to_owned()));
+    let login = settings.mail.as_ref().filter(|mail| mail.user.is_some());
+    if let Some(mail) = login {
+        match password(mail) {
+            // whoever checks by hand need not be the daemon's user
+            Err(Failure::Secret(config::SecretError::Read { source, .. }))
+                if source.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(failure) => return Err(failure),
+            Ok(_) => {}
+        }
+    }
+    let stand_in = login.map(|_| notify::Secret::new("not the real one".to_owned()));
     let mailer = mailer_with(settings, stand_in)?;
     Ok(mailer.map_or(Vec::new(), |mailer| mailer.template_problems().to_vec()))
 }

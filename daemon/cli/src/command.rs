@@ -52,7 +52,7 @@ pub(crate) enum Command {
 pub(crate) enum Devices {
     /// Lists devices with their state, round-trip time, loss and traffic
     #[command(
-        after_help = "Examples:\n  sotp devices ls --state down --site berlin\n  sotp devices ls --sort -rtt_seconds -o json"
+        after_help = "Examples:\n  sotp devices ls --state down --site berlin\n  sotp devices ls --site berlin --sort -updated -o json"
     )]
     Ls(DevicesLs),
     /// Shows all that is known of one

@@ -25,8 +25,7 @@ use crate::output::{Format, Output};
     version,
     about,
     after_help = "Examples:\n  sotp devices add core1 10.0.0.1 --snmp-community-file community\n  sotp devices ls --state down\n  sotp alerts ls\n  sotp status -o json\n\nExit codes: 0 ok, 1 failed, 2 usage, 3 refused or needs confirmation, 4 the daemon cannot be reached.",
-    disable_help_subcommand = true,
-    infer_long_args = true
+    disable_help_subcommand = true
 )]
 struct Args {
     /// The daemon's socket

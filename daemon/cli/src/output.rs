@@ -36,11 +36,36 @@ pub(crate) struct Output {
     width: Option<usize>,
 }
 
-/// A column: its header, how important it is (0 stays longest), and its cell.
+/// A column of a table and of tab-separated values.
 pub(crate) struct Column {
     pub(crate) header: &'static str,
+    /// How important it is: 0 stays longest.
     pub(crate) rank: u8,
+    /// For people.
     pub(crate) cell: fn(&Value) -> String,
+    /// For programs: where the value stands in the API's answer, and so what it is
+    /// called there, unit included. Without one, the cell serves both.
+    pub(crate) raw: Option<&'static str>,
+}
+
+impl Column {
+    fn name(&self) -> String {
+        match self.raw {
+            Some(pointer) => pointer.trim_start_matches('/').replace('/', "_"),
+            None => self.header.to_lowercase(),
+        }
+    }
+
+    fn plain(&self, row: &Value) -> String {
+        match self.raw {
+            None => (self.cell)(row),
+            Some(pointer) => match row.pointer(pointer) {
+                Some(Value::String(text)) => text.clone(),
+                None | Some(Value::Null) => String::new(),
+                Some(other) => other.to_string(),
+            },
+        }
+    }
 }
 
 impl Output {
@@ -132,15 +157,12 @@ impl Output {
     }
 
     fn tsv(&self, rows: &[Value], columns: &[Column]) -> Result<(), Trouble> {
-        let header: Vec<_> = columns
-            .iter()
-            .map(|column| column.header.to_lowercase())
-            .collect();
+        let header: Vec<_> = columns.iter().map(Column::name).collect();
         self.line(&header.join("\t"))?;
         rows.iter().try_for_each(|row| {
             let cells: Vec<_> = columns
                 .iter()
-                .map(|column| safe(&(column.cell)(row)))
+                .map(|column| safe(&column.plain(row)))
                 .collect();
             self.line(&cells.join("\t"))
         })
@@ -296,11 +318,13 @@ mod tests {
             header: "NAME",
             rank: 0,
             cell: name,
+            raw: None,
         },
         Column {
             header: "OS",
             rank: 5,
             cell: os,
+            raw: None,
         },
     ];
 

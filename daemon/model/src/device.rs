@@ -37,7 +37,7 @@ impl fmt::Display for NotAnAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is neither an IPv4 or IPv6 address nor a host name (RFC 1123)",
+            "{:?} is no address of a device: an IPv4 or IPv6 address of one host without a port or zone, or a host name (RFC 1123)",
             self.0
         )
     }
@@ -53,7 +53,8 @@ impl FromStr for Address {
         if let Ok(ip) = text.parse::<IpAddr>() {
             // ::ffff:10.0.0.1 and 10.0.0.1 are one device
             let ip = ip.to_canonical();
-            let reachable = !ip.is_unspecified() && !ip.is_multicast();
+            let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+            let reachable = !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast;
             return reachable.then_some(Address::Ip(ip)).ok_or_else(refused);
         }
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
@@ -442,6 +443,7 @@ mod tests {
             "10.0.0",
             "0.0.0.0",
             "224.0.0.1",
+            "255.255.255.255",
             "::",
             "a..b",
             "-a",

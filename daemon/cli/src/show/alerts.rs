@@ -7,43 +7,50 @@ use super::text::{ago, text};
 use crate::client::{Client, query};
 use crate::command::Alerts;
 use crate::error::Trouble;
-use crate::output::{Column, Output};
+use crate::output::{Column, Output, talk};
 
 const LIST: [Column; 7] = [
     Column {
         header: "ID",
         rank: 0,
         cell: |a| text(a, "/id"),
+        raw: Some("/id"),
     },
     Column {
         header: "STATE",
         rank: 0,
         cell: |a| text(a, "/state"),
+        raw: Some("/state"),
     },
     Column {
         header: "SEVERITY",
-        rank: 1,
+        rank: 3,
         cell: |a| text(a, "/severity"),
+        raw: Some("/severity"),
     },
     Column {
         header: "DEVICE",
         rank: 0,
         cell: |a| text(a, "/device/name"),
+        raw: Some("/device/name"),
     },
     Column {
         header: "RULE",
-        rank: 3,
+        rank: 4,
         cell: |a| text(a, "/rule"),
+        raw: Some("/rule"),
     },
     Column {
         header: "AGE",
-        rank: 1,
+        rank: 2,
         cell: |a| ago(a, "/since"),
+        raw: Some("/since"),
     },
     Column {
         header: "WHAT",
-        rank: 2,
+        rank: 0,
         cell: |a| text(a, "/summary"),
+        raw: Some("/summary"),
     },
 ];
 
@@ -59,10 +66,18 @@ pub(super) async fn run(command: &Alerts, client: &Client, output: &Output) -> R
             let asked = query(&[
                 ("state", state.clone().or(open)),
                 ("device", device.clone()),
-                ("limit", Some(limit.min(&1_000).to_string())),
+                (
+                    "limit",
+                    Some(limit.saturating_add(1).min(1_000).to_string()),
+                ),
             ]);
             let most = usize::try_from(*limit).unwrap_or(usize::MAX);
-            let mut alerts = all(client, &format!("/api/v1/alerts{asked}"), most).await?;
+            let path = format!("/api/v1/alerts{asked}");
+            let mut alerts = all(client, &path, most.saturating_add(1)).await?;
+            if alerts.len() > most {
+                alerts.truncate(most);
+                talk(&format!("the newest {most}; there are more: --limit"));
+            }
             // what fires stands above what is only cut off by it
             alerts.sort_by_key(|alert| text(alert, "/state") == "unreachable");
             output.list("alerts", &alerts, &LIST, "nothing is wrong")

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::all;
-use super::text::{ago, bits, number, percent, plain, short_seconds, span, text};
+use super::text::{NONE, ago, bits, number, percent, plain, short_seconds, span, text};
 use crate::client::{Client, query, segment};
 use crate::command::{DeviceFields, Devices, DevicesAdd, DevicesLs, DevicesSet};
 use crate::error::Trouble;
@@ -71,51 +71,61 @@ const LIST: [Column; 10] = [
         header: "NAME",
         rank: 0,
         cell: |d| text(d, "/name"),
+        raw: Some("/name"),
     },
     Column {
         header: "STATE",
         rank: 0,
         cell: |d| text(d, "/state"),
+        raw: Some("/state"),
     },
     Column {
         header: "RTT",
         rank: 2,
         cell: |d| number(d, "/rtt_seconds", short_seconds),
+        raw: Some("/rtt_seconds"),
     },
     Column {
         header: "LOSS",
         rank: 2,
         cell: |d| number(d, "/loss_ratio", percent),
+        raw: Some("/loss_ratio"),
     },
     Column {
         header: "IN",
         rank: 3,
         cell: |d| number(d, "/in_bps", bits),
+        raw: Some("/in_bps"),
     },
     Column {
         header: "OUT",
         rank: 3,
         cell: |d| number(d, "/out_bps", bits),
+        raw: Some("/out_bps"),
     },
     Column {
         header: "CPU",
         rank: 4,
         cell: |d| number(d, "/cpu_usage_ratio", percent),
+        raw: Some("/cpu_usage_ratio"),
     },
     Column {
         header: "MEM",
         rank: 5,
         cell: |d| number(d, "/memory_usage_ratio", percent),
+        raw: Some("/memory_usage_ratio"),
     },
     Column {
         header: "ADDRESS",
         rank: 1,
         cell: |d| text(d, "/address"),
+        raw: Some("/address"),
     },
     Column {
         header: "SITE",
         rank: 6,
         cell: |d| text(d, "/site"),
+        raw: Some("/site"),
     },
 ];
 
@@ -152,8 +162,22 @@ fn show(device: &Value, output: &Output) -> Result<(), Trouble> {
             } else {
                 failure
             };
+            let missing: Vec<String> = device
+                .pointer(&format!("/checks/{check}/partial"))
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .map(|part| {
+                    format!(
+                        "; {} is incomplete: {}",
+                        text(part, "/part"),
+                        text(part, "/failure/text")
+                    )
+                })
+                .collect();
             format!(
-                "{said} ({} ago)",
+                "{said}{} ({} ago)",
+                missing.concat(),
                 ago(device, &format!("/checks/{check}/at"))
             )
         }
@@ -379,13 +403,13 @@ async fn import(file: &Path, client: &Client, output: &Output) -> Result<(), Tro
                 text(failure, "/message")
             ));
         }
-        talk(&format!("{created} entered, {} refused", failed.len()));
+        talk(&format!("{created} entered, {} problems", failed.len()));
     }
     if failed.is_empty() {
         Ok(())
     } else {
         Err(Trouble::Partly(format!(
-            "{} lines were refused; the others are in",
+            "{} problems; the lines without one are in",
             failed.len()
         )))
     }
@@ -396,48 +420,66 @@ const INTERFACES: [Column; 9] = [
         header: "INTERFACE",
         rank: 0,
         cell: |i| text(i, "/identity"),
+        raw: Some("/identity"),
     },
     Column {
         header: "ADMIN",
         rank: 4,
         cell: |i| text(i, "/admin_status"),
+        raw: Some("/admin_status"),
     },
     Column {
         header: "OPER",
         rank: 0,
         cell: |i| text(i, "/oper_status"),
+        raw: Some("/oper_status"),
     },
     Column {
         header: "SPEED",
         rank: 3,
-        cell: |i| number(i, "/speed_bps", bits),
+        cell: |i| number(i, "/speed_bps", speed),
+        raw: Some("/speed_bps"),
     },
     Column {
         header: "IN",
         rank: 1,
         cell: |i| number(i, "/in_bps", bits),
+        raw: Some("/in_bps"),
     },
     Column {
         header: "OUT",
         rank: 1,
         cell: |i| number(i, "/out_bps", bits),
+        raw: Some("/out_bps"),
     },
     Column {
         header: "ERRORS/s",
         rank: 2,
         cell: |i| number(i, "/in_errors_per_second", plain),
+        raw: Some("/in_errors_per_second"),
     },
     Column {
         header: "DISCARDS/s",
         rank: 5,
         cell: |i| number(i, "/out_discards_per_second", plain),
+        raw: Some("/out_discards_per_second"),
     },
     Column {
         header: "ALIAS",
         rank: 2,
         cell: |i| text(i, "/alias"),
+        raw: Some("/alias"),
     },
 ];
+
+/// A speed of 0 stands for one that is not known (RFC 2863).
+fn speed(bps: f64) -> String {
+    if bps > 0.0 {
+        bits(bps)
+    } else {
+        NONE.to_owned()
+    }
+}
 
 async fn interfaces(device: &str, client: &Client, output: &Output) -> Result<(), Trouble> {
     let rows = all(client, &format!("{}/interfaces", path(device)), ROWS).await?;
@@ -454,26 +496,31 @@ const METRICS: [Column; 5] = [
         header: "METRIC",
         rank: 0,
         cell: |m| text(m, "/metric"),
+        raw: Some("/metric"),
     },
     Column {
         header: "LABELS",
         rank: 1,
         cell: labels,
+        raw: None,
     },
     Column {
         header: "VALUE",
         rank: 0,
         cell: |m| number(m, "/value", plain),
+        raw: Some("/value"),
     },
     Column {
         header: "UNIT",
         rank: 2,
         cell: |m| text(m, "/unit"),
+        raw: Some("/unit"),
     },
     Column {
         header: "AGE",
         rank: 3,
         cell: |m| ago(m, "/at"),
+        raw: Some("/at"),
     },
 ];
 
@@ -498,16 +545,19 @@ const POINTS: [Column; 3] = [
         header: "TIME",
         rank: 0,
         cell: |p| text(p, "/at"),
+        raw: Some("/at"),
     },
     Column {
         header: "LABELS",
         rank: 1,
         cell: labels,
+        raw: None,
     },
     Column {
         header: "VALUE",
         rank: 0,
         cell: |p| number(p, "/value", plain),
+        raw: Some("/value"),
     },
 ];
 

@@ -26,26 +26,31 @@ const RULES: [Column; 5] = [
         header: "NAME",
         rank: 0,
         cell: |r| text(r, "/name"),
+        raw: Some("/name"),
     },
     Column {
         header: "SEVERITY",
         rank: 1,
         cell: |r| text(r, "/severity"),
+        raw: Some("/severity"),
     },
     Column {
         header: "ENABLED",
         rank: 1,
         cell: |r| text(r, "/enabled"),
+        raw: Some("/enabled"),
     },
     Column {
         header: "CONDITION",
         rank: 0,
         cell: condition,
+        raw: None,
     },
     Column {
         header: "FROM",
         rank: 2,
         cell: |r| text(r, "/source"),
+        raw: Some("/source"),
     },
 ];
 
@@ -110,41 +115,49 @@ const OUTBOX: [Column; 8] = [
         header: "ID",
         rank: 0,
         cell: |d| text(d, "/id"),
+        raw: Some("/id"),
     },
     Column {
         header: "STATE",
         rank: 0,
         cell: |d| text(d, "/state"),
+        raw: Some("/state"),
     },
     Column {
         header: "TO",
         rank: 0,
         cell: |d| text(d, "/to"),
+        raw: Some("/to"),
     },
     Column {
         header: "EVENT",
         rank: 2,
         cell: |d| text(d, "/event"),
+        raw: Some("/event"),
     },
     Column {
         header: "ALERT",
         rank: 3,
         cell: |d| text(d, "/alert"),
+        raw: Some("/alert"),
     },
     Column {
         header: "AGE",
         rank: 2,
         cell: |d| ago(d, "/created"),
+        raw: Some("/created"),
     },
     Column {
         header: "TRIES",
         rank: 4,
         cell: |d| text(d, "/attempts"),
+        raw: Some("/attempts"),
     },
     Column {
         header: "LAST ERROR",
         rank: 1,
         cell: |d| text(d, "/last_error"),
+        raw: Some("/last_error"),
     },
 ];
 
@@ -179,21 +192,25 @@ const CREDENTIALS: [Column; 4] = [
         header: "NAME",
         rank: 0,
         cell: |c| text(c, "/name"),
+        raw: Some("/name"),
     },
     Column {
         header: "KIND",
         rank: 0,
         cell: |c| text(c, "/kind"),
+        raw: Some("/kind"),
     },
     Column {
         header: "DEVICES",
         rank: 1,
         cell: |c| text(c, "/devices"),
+        raw: Some("/devices"),
     },
     Column {
         header: "CHANGED",
         rank: 2,
         cell: |c| text(c, "/updated"),
+        raw: Some("/updated"),
     },
 ];
 

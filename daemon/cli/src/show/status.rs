@@ -51,12 +51,21 @@ pub(super) async fn run(
                 ),
             ),
             ("mail server", text(&status, "/mail/server")),
-            ("mail error", text(&status, "/mail/last_error")),
+            ("mail error", mail_error(&status)),
             ("mails waiting", text(&status, "/outbox/open")),
             ("warnings", text(&status, "/warnings")),
         ],
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The last error, unless a mail got through since. Times are RFC 3339 in UTC, so
+/// that their order is that of the text.
+fn mail_error(status: &Value) -> String {
+    if text(status, "/mail/last_success") > text(status, "/mail/last_error_at") {
+        return String::new();
+    }
+    text(status, "/mail/last_error")
 }
 
 fn store(status: &Value) -> String {

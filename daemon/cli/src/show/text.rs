@@ -52,9 +52,10 @@ pub(super) fn percent(ratio: f64) -> String {
 /// Bits per second with a decimal prefix.
 pub(super) fn bits(bps: f64) -> String {
     let (value, unit) = match bps {
-        b if b >= 1e9 => (b / 1e9, "Gbit/s"),
-        b if b >= 1e6 => (b / 1e6, "Mbit/s"),
-        b if b >= 1e3 => (b / 1e3, "kbit/s"),
+        // from what would be rounded up to 1000 on
+        b if b >= 999.5e6 => (b / 1e9, "Gbit/s"),
+        b if b >= 999.5e3 => (b / 1e6, "Mbit/s"),
+        b if b >= 999.5 => (b / 1e3, "kbit/s"),
         b => (b, "bit/s"),
     };
     if value >= 100.0 || unit == "bit/s" {
@@ -64,13 +65,20 @@ pub(super) fn bits(bps: f64) -> String {
     }
 }
 
-/// A plain number without a tail of zeros.
+/// A plain number with four significant digits, and all of a whole one: what was
+/// measured is never shown as 0.
 pub(super) fn plain(value: f64) -> String {
     if value == value.trunc() && value.abs() < 1e15 {
-        format!("{value:.0}")
-    } else {
-        format!("{value:.4}")
+        return format!("{value:.0}");
     }
+    let digits_before = value.abs().log10().floor();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and 300 for every finite value"
+    )]
+    let decimals = (3.0 - digits_before).clamp(0.0, 12.0) as usize;
+    format!("{value:.decimals$}")
 }
 
 /// A span as its two largest units.
@@ -119,12 +127,15 @@ mod tests {
     fn figures_are_as_long_as_they_help() {
         assert_eq!(short_seconds(0.001_25), "1.25 ms");
         assert_eq!(bits(999.0), "999 bit/s");
+        assert_eq!(bits(999_800_000.0), "1.0 Gbit/s");
         assert_eq!(bits(12_345_678.0), "12.3 Mbit/s");
         assert_eq!(percent(0.025), "2.5 %");
         assert_eq!(span(59.0), "59s");
         assert_eq!(span(3_720.0), "1h 2m");
         assert_eq!(span(200_000.0), "2d 7h");
         assert_eq!(plain(0.97), "0.9700");
+        assert_eq!(plain(0.000_026_2), "0.00002620");
+        assert_eq!(plain(1_234.56), "1235");
         assert_eq!(plain(42.0), "42");
     }
 }
