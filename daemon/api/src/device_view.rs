@@ -233,8 +233,11 @@ impl<'a> Viewer<'a> {
             values.cpu_usage_ratio = value(reading, plan.cpu);
             values.memory_usage_ratio = value(reading, plan.memory);
             values.uptime_seconds = value(reading, plan.uptime);
-            values.in_bps = plan.in_bps(reading);
-            values.out_bps = plan.out_bps(reading);
+            // a sum over some of the interfaces would be a wrong number
+            if !snmp.lacks_interfaces() {
+                values.in_bps = plan.in_bps(reading);
+                values.out_bps = plan.out_bps(reading);
+            }
         }
         values
     }
@@ -289,6 +292,16 @@ pub(crate) struct Polled {
     pub(crate) outcome: Option<Outcome>,
     /// What it measured; `None` if nothing, or if that was too long ago.
     pub(crate) fresh: Option<Arc<Reading>>,
+}
+
+impl Polled {
+    /// Whether a table of interfaces came back incomplete.
+    fn lacks_interfaces(&self) -> bool {
+        let partial = self.outcome.iter().flat_map(|outcome| &outcome.partial);
+        partial
+            .map(|(table, _)| table)
+            .any(|table| table.starts_with("ifTable") || table == "ifXTable")
+    }
 }
 
 fn value(reading: &Reading, column: Option<usize>) -> Option<f64> {

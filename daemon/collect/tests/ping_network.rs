@@ -51,6 +51,14 @@ ip route add unreachable 192.0.2.0/24
 "$@"
 "#;
 
+/// Only loopback is up, and there is no default route: a pulled cable.
+const UNPLUGGED: &str = r#"
+set -e
+ip link set lo up
+sysctl -qw net.ipv4.ping_group_range="0 2147483647"
+"$@"
+"#;
+
 /// Nobody may ping, by no means.
 const LOCKED_OUT: &str = r#"
 set -e
@@ -186,4 +194,17 @@ async fn whoever_may_not_ping_is_told_what_to_do() {
     }
     let (v4, _) = pinger.capability();
     assert!(v4.to_string().starts_with("none: "), "{v4}");
+}
+
+#[tokio::test]
+async fn a_route_that_we_lack_says_nothing_of_the_device() {
+    if part().is_none() {
+        play("a_route_that_we_lack_says_nothing_of_the_device", UNPLUGGED);
+        return;
+    }
+    let pinger = Pinger::start(settings()).unwrap();
+    for target in ["192.0.2.1", "2001:db8::1"] {
+        let failure = round(&pinger, target).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Local, "{target}: {failure}");
+    }
 }

@@ -164,7 +164,7 @@ impl Door {
         }
         match last {
             Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::EINTR => SendFate::Later,
-            Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EHOSTDOWN => SendFate::Nowhere,
+            Errno::EHOSTUNREACH | Errno::EHOSTDOWN => SendFate::Nowhere,
             other => SendFate::Never(cannot_send(target, other)),
         }
     }
@@ -341,6 +341,11 @@ fn cannot_send(target: IpAddr, errno: Errno) -> Failure {
                  firewall rule or a prohibiting route, and whether it is a broadcast address",
                 errno.desc()
             ),
+        ),
+        // nothing left this machine, so nothing was learnt of the device
+        Errno::ENETUNREACH => failure(
+            FailureKind::Local,
+            format!("this machine has no route to {target}: see `ip route get {target}`"),
         ),
         other => failure(
             FailureKind::Local,

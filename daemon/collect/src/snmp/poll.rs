@@ -300,6 +300,15 @@ impl<'c> Poll<'c> {
                     AT_MOST.as_secs()
                 ),
             ),
+            NoAnswer::NoRoute => {
+                return failure(
+                    FailureKind::Local,
+                    format!(
+                        "this machine has no route to {peer}: see `ip route get {}`",
+                        peer.ip()
+                    ),
+                );
+            }
             NoAnswer::Refused(errno) => return refused(&peer.to_string(), errno),
         };
         failure(kind, text)

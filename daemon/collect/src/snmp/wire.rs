@@ -303,6 +303,8 @@ pub(super) struct Patience {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum NoAnswer {
+    /// This machine has no route to the agent, so nothing was asked.
+    NoRoute,
     /// Nothing came, or only what could not be understood.
     Silence {
         /// Tries.
@@ -390,7 +392,10 @@ impl Dialogue {
             let deadline = Instant::now() + wait;
             let sent = self.port.port.send(&self.request, self.peer, deadline);
             if let Err(errno) = sent.await {
-                ended = Some(Err(NoAnswer::Refused(errno)));
+                ended = Some(Err(match errno {
+                    Errno::ENETUNREACH => NoAnswer::NoRoute,
+                    errno => NoAnswer::Refused(errno),
+                }));
                 break;
             }
             ended = self.wait(deadline).await.map(|answered| match answered {
