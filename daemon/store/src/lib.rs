@@ -68,7 +68,7 @@ use samples::write::Tracks;
 use shared::Shared;
 use tables::Totals;
 use view::View;
-use writer::Writer;
+use writer::{Pace, Writer};
 
 /// How the store is kept.
 #[derive(Clone, Debug)]
@@ -137,13 +137,14 @@ impl Store {
         let medium = FileMedium {
             path: options.path.clone(),
         };
-        Store::open_on(options, Box::new(medium), now)
+        Store::open_on(options, Box::new(medium), Pace::USUAL, now)
     }
 
     /// Opens the store on something that behaves like a file.
     fn open_on(
         options: StoreOptions,
         medium: Box<dyn Medium>,
+        pace: Pace,
         now: Timestamp,
     ) -> Result<Store, OpenError> {
         let mut newer = None;
@@ -162,13 +163,14 @@ impl Store {
             },
             None => open_error(&options, fault),
         })?;
-        Store::start(options, disk, loaded, now)
+        Store::start(options, disk, loaded, pace, now)
     }
 
     fn start(
         options: StoreOptions,
         disk: Disk,
         mut loaded: Loaded,
+        pace: Pace,
         now: Timestamp,
     ) -> Result<Store, OpenError> {
         let ballast = Ballast::new(&options.path, options.ballast_bytes);
@@ -178,7 +180,7 @@ impl Store {
         let parts = (loaded.book, loaded.view, loaded.registry);
         let shared = Arc::new(Shared::new(options, disk, parts, totals));
         shared.note_corrupt(std::mem::take(&mut loaded.tracks.damaged));
-        let writer = Writer::new(shared.clone(), loaded.tracks, ballast, now);
+        let writer = Writer::new(shared.clone(), pace, loaded.tracks, ballast, now);
         let gone = shared.clone();
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())

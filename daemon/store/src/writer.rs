@@ -25,29 +25,51 @@ use crate::shared::Shared;
 use crate::stats::StoreHealth;
 use crate::{alerts, outbox, tables};
 
-/// A disk that takes no writes is tried once in so many spans between commits:
-/// every two seconds by default.
-const PROBE_EVERY: u32 = 10;
-
 /// Reports written at once when there is room again.
 const BACKLOG_BATCH: usize = 512;
 
-/// Old things are looked for at most once in so many spans between commits:
-/// once a second by default.
-const SWEEP_EVERY: u32 = 5;
+/// Sweeps that one commit makes up for, where commits are further apart than
+/// sweeps: as many as fit between two at the slowest setting.
+const MAX_SWEEPS: u32 = 10;
 
-/// Tracks that one sweep looks at: all of 20,000 within six minutes, so up to
-/// 64 chunks a second go, which is thirty times what comes at that size.
+/// Tracks that one sweep looks at: at one a second all of 20,000 within six
+/// minutes, so up to 64 chunks a second go, which is thirty times what comes
+/// at that size.
 const SWEEP_TRACKS: usize = 64;
 
 /// Alerts and deliveries that one sweep looks at.
 const SWEEP_ROWS: usize = 64;
+
+/// How often the writer looks after things, however often it commits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// A disk that takes no writes is tried once in this time.
+    pub(crate) probe: Duration,
+    /// Old things are looked for once in this time.
+    pub(crate) sweep: Duration,
+}
+
+impl Pace {
+    /// Two seconds after there is room again, history is written; sweeps are
+    /// in bounds small enough to share a second's commit.
+    pub(crate) const USUAL: Pace = Pace {
+        probe: Duration::from_secs(2),
+        sweep: Duration::from_secs(1),
+    };
+
+    /// Sweeps to make when the last one was `elapsed` ago.
+    fn sweeps(&self, elapsed: Duration) -> usize {
+        let fit = (1..=MAX_SWEEPS).take_while(|count| self.sweep * *count <= elapsed);
+        fit.count()
+    }
+}
 
 type Waiting = (Box<dyn Job>, OwnedSemaphorePermit);
 
 /// See the module.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
+    pace: Pace,
     tracks: Tracks,
     ballast: Ballast,
     backlog: Backlog,
@@ -127,12 +149,14 @@ fn weight(report: &Ready) -> usize {
 impl Writer {
     pub(crate) fn new(
         shared: Arc<Shared>,
+        pace: Pace,
         tracks: Tracks,
         ballast: Ballast,
         now: Timestamp,
     ) -> Writer {
         Writer {
             shared,
+            pace,
             tracks,
             ballast,
             backlog: Backlog::default(),
@@ -311,7 +335,7 @@ impl Writer {
             error: error.clone(),
         });
         self.trouble = Some(error);
-        self.probe_at = Some(Instant::now() + self.patience() * PROBE_EVERY);
+        self.probe_at = Some(Instant::now() + self.pace.probe);
     }
 
     fn refuse(&self, jobs: Vec<Waiting>) {
@@ -324,7 +348,7 @@ impl Writer {
 
     /// Tries whether the disk takes writes again.
     fn probe(&mut self) -> Result<(), Fault> {
-        self.probe_at = Some(Instant::now() + self.patience() * PROBE_EVERY);
+        self.probe_at = Some(Instant::now() + self.pace.probe);
         self.may_try = true;
         if let Err(fault) = self.reopen() {
             return self.give_up(fault, Vec::new());
@@ -478,22 +502,22 @@ impl Writer {
         for (host, ip) in &self.addresses {
             tables::ADDRESS.put(txn, host.as_str(), ip)?;
         }
-        let is_due = self.swept.elapsed() >= self.patience() * SWEEP_EVERY;
-        if is_due && self.trouble.is_none() {
+        let sweeps = self.pace.sweeps(self.swept.elapsed());
+        if sweeps > 0 && self.trouble.is_none() {
             self.swept = Instant::now();
-            self.sweep(&change)?;
+            self.sweep(&change, sweeps)?;
         }
         Ok(change.book)
     }
 
-    /// Takes away what is too old, a bounded amount at a time.
-    fn sweep(&mut self, change: &Change<'_>) -> Result<(), Fault> {
+    /// Takes away what is too old: the bounded amount of `sweeps` sweeps.
+    fn sweep(&mut self, change: &Change<'_>, sweeps: usize) -> Result<(), Fault> {
         let samples = self.now.minus(self.shared.options.keep_samples);
         let past = self.now.minus(self.shared.options.keep_alerts);
         let cursor = self.track_cursor;
         let swept = self
             .tracks
-            .forget_old(change.txn, cursor, SWEEP_TRACKS, samples)?;
+            .forget_old(change.txn, cursor, SWEEP_TRACKS * sweeps, samples)?;
         self.track_cursor = swept.cursor;
         self.oldest_seen = self.oldest_seen.min(swept.oldest);
         if swept.cursor == 0 {
@@ -507,8 +531,9 @@ impl Writer {
         // columns go after the last chunk that has them, whatever the clock says
         registry.forget_unused(change.txn, samples.min(self.oldest), 1)?;
         drop(registry);
-        self.alert_cursor = alerts::sweep(change, self.alert_cursor, SWEEP_ROWS, past)?;
-        outbox::sweep(change, SWEEP_ROWS, past)
+        let rows = SWEEP_ROWS * sweeps;
+        self.alert_cursor = alerts::sweep(change, self.alert_cursor, rows, past)?;
+        outbox::sweep(change, rows, past)
     }
 
     /// A report as it will be kept.
@@ -566,5 +591,18 @@ fn not_writing(why: &str) -> WriteError {
 fn finish(jobs: Vec<Waiting>, result: &Result<(), WriteError>) {
     for (job, _room) in jobs {
         job.finish(result.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sweeps_keep_their_pace_whatever_the_time_between_commits() {
+        let sweeps = |ms| Pace::USUAL.sweeps(Duration::from_millis(ms));
+        assert_eq!([sweeps(0), sweeps(999), sweeps(1_000)], [0, 0, 1]);
+        assert_eq!([sweeps(1_999), sweeps(10_000)], [1, 10]);
+        assert_eq!(sweeps(3_600_000), 10, "no more than one commit can bear");
     }
 }

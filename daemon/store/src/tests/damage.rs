@@ -73,7 +73,7 @@ fn fill(store: &Store) {
 /// The image of a filled store that was closed.
 fn filled(options: &StoreOptions) -> Vec<u8> {
     let disk = SimDisk::with_empty_store();
-    let store = Store::open_on(options.clone(), Box::new(disk.clone()), NOW).unwrap();
+    let store = Store::open_on(options.clone(), Box::new(disk.clone()), QUICK, NOW).unwrap();
     fill(&store);
     store.close().unwrap();
     disk.image()
@@ -197,7 +197,7 @@ fn live_with(options: &StoreOptions, image: &[u8], story: &str) -> bool {
     let mut noticed = false;
     for round in 1..=2 {
         let before = disk.image();
-        match Store::open_on(options.clone(), Box::new(disk.clone()), NOW) {
+        match Store::open_on(options.clone(), Box::new(disk.clone()), QUICK, NOW) {
             Ok(store) => {
                 noticed |= check(&store, story) > 0;
                 if round == 1 {

@@ -10,6 +10,7 @@ use model::{AlertState, Timestamp};
 
 use super::sim::SimDisk;
 use super::support::*;
+use crate::writer::Pace;
 use crate::{Judgement, ReadError, Store, StoreError, StoreHealth, StoreOptions, WriteError};
 
 fn send_rows(store: &Store, rows: std::ops::Range<u32>) {
@@ -37,7 +38,7 @@ fn assert_history(store: &Store, rows: std::ops::Range<u32>) {
 
 fn on_sim(options: StoreOptions) -> (SimDisk, Store) {
     let disk = SimDisk::with_empty_store();
-    let store = Store::open_on(options, Box::new(disk.clone()), NOW).unwrap();
+    let store = Store::open_on(options, Box::new(disk.clone()), QUICK, NOW).unwrap();
     (disk, store)
 }
 
@@ -74,9 +75,51 @@ fn polling_goes_on_while_the_disk_fails_and_history_has_no_hole_after() {
         assert_history(&store, 0..110);
         create(&store, "a", "10.0.0.1");
         store.close().unwrap();
-        let store = Store::open_on(home.options(), Box::new(disk), NOW).unwrap();
+        let store = Store::open_on(home.options(), Box::new(disk), QUICK, NOW).unwrap();
         assert_history(&store, 0..110);
     }
+}
+
+#[test]
+fn the_disk_is_tried_every_two_seconds_however_rare_commits_are() {
+    let home = Home::new();
+    let options = StoreOptions {
+        commit_every: Duration::from_secs(10),
+        ..home.options()
+    };
+    let disk = SimDisk::with_empty_store();
+    let store = Store::open_on(options, Box::new(disk.clone()), Pace::USUAL, NOW).unwrap();
+    disk.fail_with(Some(ErrorKind::StorageFull));
+    assert!(block_on(store.heartbeat()).is_err());
+    disk.fail_with(None);
+    let began = Instant::now();
+    until("the recovery", || trouble(&store).is_none().then_some(()));
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_full_disk_does_not_keep_the_store_from_closing() {
+    let home = Home::new();
+    let options = StoreOptions {
+        commit_every: Duration::from_secs(10),
+        ..home.options()
+    };
+    let disk = SimDisk::with_empty_store();
+    let store = Store::open_on(options, Box::new(disk.clone()), Pace::USUAL, NOW).unwrap();
+    disk.fail_with(Some(ErrorKind::StorageFull));
+    for row in 0..3_000 {
+        let at = Timestamp(NOW.0 + row);
+        let room = store.try_reserve().unwrap();
+        room.send(report(icmp(1), at, &["x"], &[1.0]));
+    }
+    let began = Instant::now();
+    let error = store.close().unwrap_err();
+    assert!(matches!(error, StoreError::NotWritten { .. }), "{error}");
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
@@ -120,7 +163,8 @@ fn a_disk_that_fails_at_any_write_leaves_a_store_that_goes_on() {
         let image = disk.image();
         drop(store);
         // the same bytes on a disk that works again
-        let store = Store::open_on(home.options(), Box::new(SimDisk::new(image)), NOW).unwrap();
+        let store =
+            Store::open_on(home.options(), Box::new(SimDisk::new(image)), QUICK, NOW).unwrap();
         let there = u32::try_from(points(&store, 1).len()).unwrap();
         assert_history(&store, 0..there);
     }
@@ -151,7 +195,7 @@ fn one_failed_write_or_sync_loses_nothing_and_writes_nothing_twice() {
         let devices = store.inventory().len();
         assert!(devices >= 15, "{devices} devices, write {writes}");
         store.close().unwrap();
-        let store = Store::open_on(home.options(), Box::new(disk), NOW).unwrap();
+        let store = Store::open_on(home.options(), Box::new(disk), QUICK, NOW).unwrap();
         assert_history(&store, 0..90);
         assert_eq!(store.inventory().len(), devices);
     }

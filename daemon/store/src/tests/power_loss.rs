@@ -149,7 +149,7 @@ fn run(seed: u64, options: &StoreOptions, forgetful: bool) -> Option<String> {
         if life < 3 {
             disk.crash_in(5 + dice.below(400) as u64);
         }
-        match Store::open_on(options.clone(), Box::new(disk.clone()), NOW) {
+        match Store::open_on(options.clone(), Box::new(disk.clone()), QUICK, NOW) {
             Ok(store) => {
                 if let Some(wrong) = missing(&store, &done) {
                     return Some(format!("life {life}: {wrong}"));

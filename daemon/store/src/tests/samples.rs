@@ -282,7 +282,7 @@ fn what_is_too_old_goes_and_nothing_else() {
         keep_samples: 10 * hour,
         ..home.options()
     };
-    let store = Store::open(options.clone(), NOW).unwrap();
+    let store = open_quick(options.clone());
     feed(&store, 1, 0..600);
     feed(&store, 2, 0..5);
     settled(&store, 605);

@@ -12,10 +12,18 @@ use model::{
     PollReport, PollRow, RuleName, SeriesKey, Severity, Timestamp,
 };
 
+use crate::disk::{self, FileMedium};
+use crate::writer::Pace;
 use crate::{Point, Select, Store, StoreOptions};
 
 /// When the stories play.
 pub(super) const NOW: Timestamp = Timestamp(1_795_230_000_000);
+
+/// A writer that lets no test wait.
+pub(super) const QUICK: Pace = Pace {
+    probe: Duration::from_millis(10),
+    sweep: Duration::from_millis(5),
+};
 
 pub(super) fn options(folder: &Path) -> StoreOptions {
     StoreOptions {
@@ -51,6 +59,13 @@ impl Home {
     pub(super) fn open(&self) -> Store {
         Store::open(self.options(), NOW).unwrap()
     }
+}
+
+/// The store of `options`, at a pace that lets no test wait.
+pub(super) fn open_quick(options: StoreOptions) -> Store {
+    disk::create_if_absent(&options.path).unwrap();
+    let path = options.path.clone();
+    Store::open_on(options, Box::new(FileMedium { path }), QUICK, NOW).unwrap()
 }
 
 /// Runs async calls of the store from a plain test.
