@@ -30,6 +30,9 @@ pub(crate) struct Book {
     pub(crate) queued: Arc<BTreeMap<OutboxId, Arc<Delivery>>>,
     pub(crate) parked: Arc<BTreeSet<OutboxId>>,
     pub(crate) next_delivery: u64,
+    /// Counts transactions with something that somebody waits for: says
+    /// whether one that failed in its very last step is on the disk after all.
+    pub(crate) writes: u64,
     /// Counts changes of devices, rules and credentials.
     pub(crate) watched: u64,
     /// Counts changes of the outbox.
@@ -51,6 +54,7 @@ impl Book {
             next_delivery: tables::COUNTER
                 .get(txn, tables::NEXT_DELIVERY)?
                 .unwrap_or(1),
+            writes: tables::COUNTER.get(txn, tables::WRITES)?.unwrap_or(0),
             ..Book::default()
         };
         let mut inventory = Inventory::default();

@@ -226,7 +226,8 @@ pub enum WriteError {
     Refused(#[from] Refusal),
 
     /// The disk takes no writes now. (If it failed in the very last step of a
-    /// write, the change may show once the store has been read again.)
+    /// write and cannot even be read again at once, the change may show once
+    /// it can be.)
     #[error("the store cannot be written now, nothing was changed; try again later: {why}")]
     NotWriting {
         /// What the disk said.

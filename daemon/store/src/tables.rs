@@ -9,7 +9,7 @@
 //!
 //! | table | key | value, all in version 1 |
 //! |---|---|---|
-//! | `counter` | name | postcard u64: `schema`, `next_alert`, `next_delivery`, `heartbeat` |
+//! | `counter` | name | postcard u64: `schema`, `next_alert`, `next_delivery`, `heartbeat`, `writes` (transactions that somebody waited for; absent: 0) |
 //! | `device` | device | postcard `Device`, deleted ones too |
 //! | `credential` | name | postcard `(Credential, updated)` |
 //! | `rule` | name | postcard `Rule`: those of the API |
@@ -68,6 +68,7 @@ pub(crate) const SCHEMA_KEY: &str = "schema";
 pub(crate) const NEXT_ALERT: &str = "next_alert";
 pub(crate) const NEXT_DELIVERY: &str = "next_delivery";
 pub(crate) const HEARTBEAT: &str = "heartbeat";
+pub(crate) const WRITES: &str = "writes";
 
 /// What the sample tables hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

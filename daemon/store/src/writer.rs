@@ -222,7 +222,7 @@ impl Writer {
         }
         let result = if self.trouble.is_some() {
             self.keep_in_memory(reports, false);
-            self.serve_jobs_alone(batch.jobs)
+            self.serve_jobs_alone(batch.jobs, None)
         } else if self.backlog.reports.is_empty() {
             self.serve_all(batch.jobs, reports)
         } else {
@@ -273,7 +273,12 @@ impl Writer {
     }
 
     /// The disk takes no samples; perhaps it takes the few bytes of a change.
-    fn serve_jobs_alone(&mut self, mut jobs: Vec<Waiting>) -> Result<(), Fault> {
+    /// `tried` is the number of the write that they failed in before.
+    fn serve_jobs_alone(
+        &mut self,
+        mut jobs: Vec<Waiting>,
+        tried: Option<u64>,
+    ) -> Result<(), Fault> {
         if jobs.is_empty() {
             return Ok(());
         }
@@ -284,14 +289,42 @@ impl Writer {
         if let Err(fault) = self.reopen() {
             return self.give_up(fault, jobs);
         }
+        if tried.is_some_and(|number| self.is_written(number)) {
+            finish(jobs, &Ok(()));
+            return Ok(());
+        }
+        let number = self.next_write();
         match self.transact(&mut jobs, &[]) {
             Ok(book) => {
                 self.shared.publish(book);
                 finish(jobs, &Ok(()));
                 Ok(())
             }
-            Err(fault) => self.give_up(fault, jobs),
+            Err(fault) if fault.is_damage() => self.give_up(fault, jobs),
+            Err(fault) => {
+                self.shared.disk.close();
+                match self.reopen() {
+                    Ok(()) if self.is_written(number) => {
+                        finish(jobs, &Ok(()));
+                        self.give_up(fault, Vec::new())
+                    }
+                    Err(damage) if damage.is_damage() => self.give_up(damage, jobs),
+                    _ => self.give_up(fault, jobs),
+                }
+            }
         }
+    }
+
+    /// The number that the next write for somebody will have.
+    fn next_write(&self) -> u64 {
+        self.shared.book().writes + 1
+    }
+
+    /// Whether the write of this number, which failed, is on the disk after
+    /// all: known once the database has been opened again, and then for good,
+    /// because opening it writes its header anew and syncs it.
+    fn is_written(&self, number: u64) -> bool {
+        self.shared.book().writes == number
     }
 
     /// The disk took nothing for the first time. On a full one the ballast
@@ -304,9 +337,10 @@ impl Writer {
         let released = fault.is_full() && self.ballast.release();
         tracing::error!(%fault, released, "the store cannot be written: polls are kept in memory");
         self.in_trouble(&fault);
+        let number = self.next_write();
         self.shared.disk.close();
         self.may_try = true;
-        self.serve_jobs_alone(jobs)
+        self.serve_jobs_alone(jobs, Some(number))
     }
 
     /// Not even the changes can be written until the next probe.
@@ -495,6 +529,10 @@ impl Writer {
             book: Book::clone(&self.shared.book()),
             file_rules: self.shared.file_rules(),
         };
+        if !jobs.is_empty() {
+            change.book.writes += 1;
+            tables::COUNTER.put(txn, tables::WRITES, &change.book.writes)?;
+        }
         for (job, _room) in jobs {
             job.run(&mut change)?;
         }
