@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use model::{Alert, AlertId, AlertState, Delivery, DeviceId, RuleName, Severity, Timestamp};
+use model::{
+    Alert, AlertId, AlertState, Delivery, DeliveryState, DeviceId, RuleName, Severity, Timestamp,
+};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use crate::book::{Book, Change};
@@ -70,8 +72,19 @@ pub(crate) fn judge(change: &mut Change<'_>, judgement: &Judgement) -> Result<()
             tables::ALERT.remove(change.txn, id.0)?;
         }
     }
+    let queued = change.book.queued.len();
     for delivery in &judgement.deliveries {
         outbox::enqueue(change, delivery)?;
+    }
+    let to_queue = |delivery: &&Delivery| matches!(delivery.state, DeliveryState::Queued { .. });
+    let wanted = judgement.deliveries.iter().filter(to_queue).count();
+    let parked = queued + wanted - change.book.queued.len();
+    if parked > 0 {
+        let limit = outbox::MAX_QUEUED;
+        tracing::warn!(
+            parked,
+            "{limit} deliveries wait already: new notifications are parked, to be retried by hand"
+        );
     }
     let highest = judgement.alerts.iter().map(|alert| alert.id.0);
     let highest = highest.chain(judgement.gone.iter().map(|id| id.0)).max();

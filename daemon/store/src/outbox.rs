@@ -38,7 +38,7 @@ impl OutboxAsk {
     }
 }
 
-/// Gives `delivery` its number and keeps it.
+/// Gives `delivery` its number and keeps it; parked, if too many wait.
 pub(crate) fn enqueue(change: &mut Change<'_>, delivery: &Delivery) -> Result<OutboxId, Fault> {
     let id = OutboxId(change.book.next_delivery);
     change.book.next_delivery += 1;
