@@ -23,8 +23,11 @@ use redb::{
 
 use crate::error::{Fault, OpenError};
 
-/// Pages that redb keeps in memory: what one commit touches, and the upper
-/// parts of the trees.
+/// Bytes of pages that redb keeps in memory, read and written ones together:
+/// what one commit touches, and the upper parts of the trees. Without it redb
+/// would fill 1 GiB as the store grows. A long look at history reads each page
+/// once, so more of them in memory would not make it faster, and the kernel
+/// keeps the file's pages besides, in memory that it can take back.
 const CACHE_BYTES: usize = 16 << 20;
 
 /// Only the daemon's user reads the store: it holds secrets.
