@@ -71,8 +71,24 @@ pub enum StoreError {
     #[error("the store's writer ended by itself: {why}")]
     WriterFailed {
         /// What ended it.
-        why: String,
+        why: WriterEnd,
     },
+}
+
+/// Why the writer ended though nobody closed the store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriterEnd {
+    /// The file is not what was written: starting again does not help, it has
+    /// to be replaced.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+
+    /// The program made a mistake, and the file opens again without a
+    /// complaint: starting again may help. (redb panics where it meets damaged
+    /// pages; where such a page is not read at a start, this is what it looks
+    /// like.)
+    #[error("the store's writer panicked: {0}")]
+    Panicked(String),
 }
 
 /// Why a change of the inventory, the rules or the outbox is not made. The text

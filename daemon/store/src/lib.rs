@@ -48,7 +48,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use alerts::{AlertsAsk, Judgement, MAX_PAST_ALERTS};
 pub use credentials::MAX_CREDENTIALS;
-pub use error::{OpenError, ReadError, Refusal, StoreError, WriteError};
+pub use error::{OpenError, ReadError, Refusal, StoreError, WriteError, WriterEnd};
 pub use inventory::{Inventory, MAX_DEVICE_BYTES, MAX_DEVICES, MAX_PARENTS};
 pub use outbox::{MAX_DELIVERED, MAX_PARKED, MAX_QUEUED, OutboxAsk};
 pub use queue::Room;
@@ -191,7 +191,7 @@ impl Store {
                 });
                 if let Err(fault) = ended {
                     tracing::error!(%fault, "the store's writer panicked");
-                    gone.set_fault(fault.to_string());
+                    gone.set_fault(WriterEnd::Panicked(fault.to_string()));
                     gone.queue.abandon();
                 }
                 gone.writer_gone.send_replace(true);
@@ -239,7 +239,7 @@ impl Store {
 
     /// Resolves when the writer has ended: after [`Store::close`], or by a
     /// fault, after which nothing is written any more and the daemon has to
-    /// stop without starting again by itself.
+    /// stop: [`Store::fault`] says whether starting again may help.
     pub async fn writer_gone(&self) {
         let mut gone = self.shared.writer_gone.subscribe();
         // the sender lives as long as `self`
@@ -248,7 +248,7 @@ impl Store {
 
     /// Why the writer ended, if it was by a fault.
     #[must_use]
-    pub fn fault(&self) -> Option<String> {
+    pub fn fault(&self) -> Option<WriterEnd> {
         self.shared.figures().fault.clone()
     }
 

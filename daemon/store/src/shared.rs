@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::StoreOptions;
 use crate::book::Book;
 use crate::disk::Disk;
+use crate::error::WriterEnd;
 use crate::queue::{QUEUE_JOBS, Queue};
 use crate::rulebook;
 use crate::samples::columns::Registry;
@@ -49,7 +50,7 @@ pub(crate) struct Figures {
     pub(crate) totals: Totals,
     pub(crate) health: StoreHealth,
     /// Why the writer ended, if it was not asked to.
-    pub(crate) fault: Option<String>,
+    pub(crate) fault: Option<WriterEnd>,
     /// Reports that could not be written to the end, and why.
     pub(crate) lost: Option<(u64, String)>,
 }
@@ -185,7 +186,7 @@ impl Shared {
         }
     }
 
-    pub(crate) fn set_fault(&self, fault: String) {
+    pub(crate) fn set_fault(&self, fault: WriterEnd) {
         self.figures().fault = Some(fault);
     }
 

@@ -4,7 +4,7 @@
 //! waits only once that is on the disk. When the disk takes nothing, reports
 //! become visible all the same and wait in memory, changes are refused, and a
 //! probe now and then finds out when there is room again. Damage or a
-//! panic in redb ends the thread: going on could make it worse.
+//! panic in a transaction ends the thread: going on could make it worse.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::book::{Book, Change};
 use crate::disk::Ballast;
-use crate::error::{Fault, WriteError};
+use crate::error::{Fault, WriteError, WriterEnd};
 use crate::queue::{Batch, Job};
 use crate::samples::row::MAX_COLUMNS;
 use crate::samples::write::{Ready, Tracks};
@@ -189,11 +189,27 @@ impl Writer {
             }
         }
         if let Err(fault) = result {
-            tracing::error!(%fault, "the store is damaged: nothing more is written");
-            self.shared.set_fault(fault.to_string());
+            let why = self.end_of(fault);
+            tracing::error!(%why, "nothing more is written to the store");
+            self.shared.set_fault(why);
         }
         self.shared.queue.abandon();
         self.shared.disk.close();
+    }
+
+    /// A panic may be redb's, which met damaged pages, or a mistake of ours:
+    /// a look at the file tells.
+    fn end_of(&self, fault: Fault) -> WriterEnd {
+        let Fault::Panic(what) = fault else {
+            return WriterEnd::Damaged(fault.to_string());
+        };
+        self.shared.disk.close();
+        match self.shared.disk.reopen(|db| crate::load(db).map(drop)) {
+            Err(damage) if damage.is_damage() => {
+                WriterEnd::Damaged(format!("{damage} (after a panic: {what})"))
+            }
+            _ => WriterEnd::Panicked(what),
+        }
     }
 
     fn patience(&self) -> Duration {

@@ -8,7 +8,11 @@ use model::{AlertState, DeviceId, Facts, Timestamp};
 
 use super::sim::{Dice, SimDisk};
 use super::support::*;
-use crate::{AlertsAsk, Judgement, OpenError, OutboxAsk, ReadError, Store, StoreOptions};
+use crate::error::Fault;
+use crate::{
+    AlertsAsk, Judgement, OpenError, OutboxAsk, ReadError, Store, StoreError, StoreOptions,
+    WriterEnd,
+};
 
 const PAGE: usize = 4_096;
 const DEVICES: u64 = 8;
@@ -407,4 +411,41 @@ fn a_lost_row_is_named_and_the_rest_stays_readable() {
         );
     }
     assert!(store.select(&all_of(device)).is_err());
+}
+
+#[test]
+fn an_end_by_damage_can_be_told_from_one_by_a_mistake() {
+    let home = Home::new();
+    let end = |store: &Store| {
+        block_on(store.writer_gone());
+        store.fault().unwrap()
+    };
+
+    let store = home.open();
+    let _ = block_on(store.write::<()>(|_| panic!("a mistake")));
+    let why = end(&store);
+    assert!(
+        matches!(&why, WriterEnd::Panicked(what) if what.contains("a mistake")),
+        "{why}"
+    );
+    assert!(matches!(
+        store.close(),
+        Err(StoreError::WriterFailed { why: told }) if told == why
+    ));
+    home.open().close().unwrap();
+
+    let disk = SimDisk::with_empty_store();
+    let store = Store::open_on(home.options(), Box::new(disk.clone()), QUICK, NOW).unwrap();
+    create(&store, "d1", "10.0.0.1");
+    let wiped = vec![0; disk.image().len() - PAGE];
+    let _ = block_on(store.write::<()>(move |_| {
+        redb::StorageBackend::write(&disk, PAGE as u64, &wiped).unwrap();
+        panic!("as redb does")
+    }));
+    let why = end(&store);
+    assert!(matches!(&why, WriterEnd::Damaged(_)), "{why}");
+
+    let store = home.open();
+    let _ = block_on(store.write::<()>(|_| Err(Fault::Damage("a row".to_owned()))));
+    assert_eq!(end(&store), WriterEnd::Damaged("a row".to_owned()));
 }
