@@ -11,8 +11,8 @@ cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo deny --locked check --hide-inclusion-graph bans licenses sources
 fetched=$(mktemp)
 trap 'rm -f "$fetched"' EXIT
-if timeout 120 cargo deny fetch db >"$fetched" 2>&1; then
-  cargo deny --locked check --disable-fetch --hide-inclusion-graph advisories
+if timeout 120 cargo deny fetch db index >"$fetched" 2>&1; then
+  cargo deny --frozen check --hide-inclusion-graph advisories
 else
   echo "check: SKIPPED advisories: their database cannot be fetched from here: $(tail -1 "$fetched")"
 fi
