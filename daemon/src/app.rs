@@ -211,7 +211,7 @@ impl App {
             }
         };
         let stage = tokio::select! {
-            () = writer.writer_gone() => return Failure::WriterGone,
+            () = writer.writer_gone() => return writer_gone(&writer),
             stage = self.poller.gone() => stage,
             stage = self.judge.gone() => stage,
             stage = self.notify.gone() => stage,
@@ -249,6 +249,16 @@ impl App {
     }
 }
 
+/// Whether another start can help decides the exit code: a defect may not come
+/// again, damage stays.
+fn writer_gone(store: &Store) -> Failure {
+    match store.fault() {
+        Some(store::WriterEnd::Damaged(what)) => Failure::StoreDamaged(what),
+        Some(store::WriterEnd::Panicked(what)) => Failure::WriterGone(what),
+        None => Failure::WriterGone("without a word".to_owned()),
+    }
+}
+
 /// Writes what is left and ends the writer.
 async fn close(store: Store) -> Result<(), Failure> {
     let closing = tokio::task::spawn_blocking(move || store.close());
@@ -258,7 +268,7 @@ async fn close(store: Store) -> Result<(), Failure> {
             Ok(())
         }
         Ok(Ok(Err(source))) => Err(Failure::NotWritten { source }),
-        Ok(Err(_panicked)) => Err(Failure::WriterGone),
+        Ok(Err(panicked)) => Err(Failure::WriterGone(panicked.to_string())),
         Err(_hangs) => Err(Failure::DiskHangs),
     }
 }

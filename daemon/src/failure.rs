@@ -38,8 +38,10 @@ pub(crate) enum Failure {
     },
     #[error("the socket {path} is in use by another process; is a sotpd running?")]
     SocketInUse { path: PathBuf },
-    #[error("the store's writer ended by itself")]
-    WriterGone,
+    #[error("the store is damaged: {0}")]
+    StoreDamaged(String),
+    #[error("the store's writer ended by itself: {0}")]
+    WriterGone(String),
     #[error("not everything reached the disk")]
     NotWritten {
         #[source]
@@ -72,9 +74,12 @@ impl Failure {
             Failure::Store(store::OpenError::InUse { .. }) | Failure::SocketInUse { .. } => {
                 EX_TEMPFAIL
             }
-            Failure::Store(store::OpenError::Corrupt { .. }) | Failure::WriterGone => EX_IOERR,
+            Failure::Store(store::OpenError::Corrupt { .. }) | Failure::StoreDamaged(_) => EX_IOERR,
             Failure::Store(_) | Failure::Runtime(_) | Failure::System { .. } => EX_OSERR,
-            Failure::StageGone { .. } | Failure::NotWritten { .. } | Failure::DiskHangs => 1,
+            Failure::WriterGone(_)
+            | Failure::StageGone { .. }
+            | Failure::NotWritten { .. }
+            | Failure::DiskHangs => 1,
         })
     }
 }

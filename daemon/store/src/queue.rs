@@ -135,7 +135,8 @@ impl Queue {
         loop {
             let now = Instant::now();
             let due = waiting.since.map(|since| since + patience);
-            let is_due = due.is_some_and(|due| due <= now);
+            let is_full = waiting.reports.len() >= BATCH_REPORTS;
+            let is_due = is_full || due.is_some_and(|due| due <= now);
             let is_over = give_up.is_some_and(|give_up| give_up <= now);
             let is_called = !waiting.jobs.is_empty() || waiting.nudged || waiting.closed;
             if is_called || is_due || is_over {
@@ -189,8 +190,9 @@ impl Room {
             return;
         }
         waiting.reports.push_back(report);
-        if waiting.since.is_none() {
-            waiting.since = Some(Instant::now());
+        let is_full = waiting.reports.len() == BATCH_REPORTS;
+        if waiting.since.is_none() || is_full {
+            waiting.since.get_or_insert_with(Instant::now);
             self.queue.changed.notify_all();
         }
     }
@@ -245,6 +247,18 @@ mod tests {
         assert_eq!(queue.len(), 0);
         queue.try_reserve().unwrap().send(report(1));
         assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn a_full_batch_waits_for_nobody() {
+        let queue = Arc::new(Queue::default());
+        for at in 0..1_024 {
+            queue.try_reserve().unwrap().send(report(at));
+        }
+        let patience = Duration::from_secs(60);
+        let began = Instant::now();
+        assert_eq!(queue.next(patience, None).reports.len(), BATCH_REPORTS);
+        assert!(began.elapsed() < patience / 2);
     }
 
     #[test]
