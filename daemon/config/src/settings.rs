@@ -154,7 +154,7 @@ sections! {
         /// Health and metrics over HTTP, for a monitoring agent on this machine:
         /// a loopback address and a port. "" for off.
         listen: Option<SocketAddr> = ("127.0.0.1:8080"), loopback(), restart;
-        /// At most this many connections at a time; further ones wait.
+        /// At most this many connections at a time; further ones get 503.
         connections: usize = (256), count(
             1..=65_536,
             "each costs memory and a file descriptor"
