@@ -154,6 +154,7 @@ async fn serve(
         _ = interrupt.recv() => return Ok(()),
     };
     systemd::ready();
+    systemd::status(&app.knobs.board.line());
     info!(version = env!("CARGO_PKG_VERSION"), "watching");
     let why = loop {
         tokio::select! {
