@@ -19,3 +19,12 @@ pub(crate) fn tick() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed()
 }
+
+/// Sleeps for `span`; without one for ever: a branch of a `select!` that has
+/// nothing to wait for.
+pub(crate) async fn sleep_or_wait(span: Option<Duration>) {
+    match span {
+        Some(span) => tokio::time::sleep(span).await,
+        None => std::future::pending().await,
+    }
+}

@@ -189,7 +189,7 @@ impl JudgeTask {
             Ok(()) = self.changed.changed() => self.note_change(),
             Ok(()) = self.pace.changed() => self.note_change(),
             Ok(()) = self.committed.changed() => self.judge_new(),
-            () = sleep_or_wait(wait) => {
+            () = clock::sleep_or_wait(wait) => {
                 let verdict = self.judge.engine().tick(clock::now());
                 self.take(verdict);
             }
@@ -400,11 +400,4 @@ fn names(inventory: &Inventory, devices: &[DeviceId]) -> Vec<String> {
 
 fn wait_until(tick: Duration) -> Duration {
     tick.saturating_sub(clock::tick())
-}
-
-async fn sleep_or_wait(span: Option<Duration>) {
-    match span {
-        Some(span) => tokio::time::sleep(span).await,
-        None => std::future::pending().await,
-    }
 }

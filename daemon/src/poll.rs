@@ -212,7 +212,7 @@ impl Poller {
             }
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = sleep_or_wait(wake) => self.take_turn(),
+                () = clock::sleep_or_wait(wake) => self.take_turn(),
                 Some(ended) = self.in_flight.join_next_with_id() => self.note(ended),
                 Some(group) = self.asked_now.recv() => self.ask_now(group),
                 Ok(()) = inventory_changed.changed() => {
@@ -494,11 +494,4 @@ fn until_turn(due: schedule::Tick) -> Duration {
     let turns = due.as_nanos().div_ceil(TURN.as_nanos());
     let turn = TURN * u32::try_from(turns).unwrap_or(u32::MAX);
     turn.saturating_sub(clock::tick())
-}
-
-async fn sleep_or_wait(span: Option<Duration>) {
-    match span {
-        Some(span) => tokio::time::sleep(span).await,
-        None => std::future::pending().await,
-    }
 }

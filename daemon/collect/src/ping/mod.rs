@@ -17,11 +17,12 @@
 //! | `fping -i 0 -c 1`; `-C 5` | 12.5-17 us; 10.6 us | | |
 //! | surge-ping, ping socket | | 12.9 us | 16.4 us |
 //! | surge-ping, raw socket | | 14.7 us | 17.8 us |
-//! | this engine, ping socket | 7.8 us | 9.8 us | 11.5 us |
-//! | this engine, raw socket | 8.7 us | 10.3 us | 11.5 us |
+//! | this engine, ping socket | 7.7-8.3 us | 9.8-10.7 us | 11.3-12.3 us |
+//! | this engine, raw socket | 8.6-9.4 us | 10.3-10.7 us | 11.3-12.1 us |
 //! | the kernel alone: a loop of sends and receives, ping and raw | 5.6 us, 7.1 us | | |
 //!
-//! Our bar is 0.7 of fping's cost for the same targets. surge-ping also cannot
+//! Our bar is 0.7 of fping's cost for the same targets; this engine comes to
+//! about 0.76 in the running daemon (`make bench`). surge-ping also cannot
 //! tell "unreachable" from silence on a ping socket, because it does not read the socket's error
 //! queue; it stamps replies when its task runs; and its socket options can only
 //! be reached through a raw file descriptor, with `unsafe`.
