@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{TenantName, Timestamp};
 
 /// A device's number in the inventory: given once, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -239,9 +239,9 @@ impl fmt::Debug for Credential {
 pub struct Device {
     /// Its number.
     pub id: DeviceId,
-    /// Unique among devices that are not deleted; see [`checked_name`].
+    /// Unique among a tenant's devices that are not deleted; see [`checked_name`].
     pub name: String,
-    /// Unique among devices that are not deleted.
+    /// Unique among a tenant's devices that are not deleted.
     pub address: Address,
     /// What it is for.
     pub kind: DeviceKind,
@@ -273,6 +273,8 @@ pub struct Device {
     pub deleted: Option<Timestamp>,
     /// Counts changes, from 1.
     pub revision: u64,
+    /// Whose it is. Names and addresses are unique within a tenant.
+    pub tenant: TenantName,
 }
 
 /// What people say of a device: all of it but what the store adds.
@@ -304,6 +306,8 @@ pub struct DeviceDraft {
     pub credential: Option<CredentialName>,
     /// See [`Device::enabled`].
     pub enabled: bool,
+    /// See [`Device::tenant`].
+    pub tenant: TenantName,
 }
 
 impl DeviceDraft {
@@ -324,6 +328,7 @@ impl DeviceDraft {
             poll: PollSettings::default(),
             credential: None,
             enabled: true,
+            tenant: TenantName::default_tenant(),
         }
     }
 }
@@ -346,6 +351,7 @@ impl Device {
             poll: self.poll.clone(),
             credential: self.credential.clone(),
             enabled: self.enabled,
+            tenant: self.tenant.clone(),
         }
     }
 

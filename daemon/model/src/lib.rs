@@ -7,16 +7,24 @@
 //! field that moves changes the store's format. What people and scripts see is
 //! defined in `api`.
 
+mod access;
 mod alert;
 mod answer;
+mod audit;
 mod device;
 mod facts;
 mod metric;
 mod reading;
 mod rule;
+mod secret;
 mod status;
 mod time;
 
+pub use access::{
+    Binding, Digest, NotATenant, NotAUser, OidcSubject, PasswordHash, Permission, Policy, Quota,
+    Role, Scope, SessionId, SessionRecord, SignIn, Tenant, TenantName, TokenId, TokenProof,
+    TokenRecord, TotpRecord, User, UserName,
+};
 pub use alert::{
     Alert, AlertId, AlertState, Channel, Delivery, DeliveryState, NotificationEvent, OutboxId,
 };
@@ -24,6 +32,7 @@ pub use answer::{
     Failure, FailureKind, Oid, PingAnswer, Probe, SnmpAnswer, SnmpColumn, SnmpPlan, SnmpTable,
     SnmpValue, TableAsk, Varbind,
 };
+pub use audit::{Actor, AuditDraft, AuditOutcome, AuditRecord, By};
 pub use device::{
     Address, Check, Credential, CredentialName, Device, DeviceDraft, DeviceId, DeviceKind,
     IcmpPoll, NotAName, NotAnAddress, PollSettings, SnmpPoll, checked_name,
@@ -34,5 +43,9 @@ pub use metric::{
 };
 pub use reading::{Breaks, GroupKey, Outcome, PollReport, PollRow, Reading, counter_rate};
 pub use rule::{Comparison, Condition, DownAfter, Rule, RuleName, RuleSource, Selector, Severity};
+pub use secret::{
+    CredentialKind, CredentialRecord, KeyId, KeyInfo, KeyRing, SealedValue, SecretName,
+    SecretRecord, SecretVersion,
+};
 pub use status::DeviceState;
 pub use time::{NotATimestamp, Timestamp};

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Check, Device, DeviceKind, Timestamp};
+use crate::{Check, Device, DeviceKind, TenantName, Timestamp};
 
-/// A rule's name: unique, and what people call it.
+/// A rule's name: unique, and what people call it; `tenant/name` in any tenant
+/// but the default one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RuleName(pub String);
 
@@ -208,6 +209,23 @@ pub struct Rule {
     pub updated: Timestamp,
     /// Counts changes, from 1.
     pub revision: u64,
+}
+
+impl Rule {
+    /// Whose it is; `None`: the appliance's, for the devices of every tenant. Such
+    /// are those that stand in files without a tenant in their name.
+    #[must_use]
+    pub fn tenant(&self) -> Option<TenantName> {
+        let tenant = TenantName::of(&self.name.0);
+        let of_all = matches!(self.source, RuleSource::File(_)) && tenant.is_default();
+        (!of_all).then_some(tenant)
+    }
+
+    /// Whether it judges `device`.
+    #[must_use]
+    pub fn judges(&self, device: &Device) -> bool {
+        self.tenant().is_none_or(|tenant| tenant == device.tenant) && self.selector.selects(device)
+    }
 }
 
 #[cfg(test)]

@@ -294,7 +294,7 @@ impl Watched {
         let mut available: [Vec<usize>; 2] = Default::default();
         for (place, rule) in rules.iter().enumerate() {
             let check = check_judged(&rule.condition);
-            if !device.wants(check) || !rule.selector.selects(&device) {
+            if !device.wants(check) || !rule.judges(&device) {
                 continue;
             }
             match rule.condition {
