@@ -646,3 +646,30 @@ fn a_firing_alert_is_not_stored_with_every_poll() {
     }
     assert_eq!(stored, 3 + 10, "three rounds, then once in five minutes");
 }
+
+/// Two devices that fall silent, `ours` of the tenant acme, judged by one rule of
+/// this name.
+fn of_two_tenants(rule: &str, source: model::RuleSource) -> Vec<String> {
+    let site = Site::new(&[("ours", &[]), ("theirs", &[])])
+        .without("device-down")
+        .change("ours", |device| {
+            device.tenant = model::TenantName("acme".to_owned());
+        })
+        .with(model::Rule {
+            source,
+            ..down_after(rule, Check::Icmp, DownAfter::Rounds(1))
+        });
+    story(site, &[(10, "ours", Silent), (10, "theirs", Silent)]).told
+}
+
+#[test]
+fn a_rule_judges_its_own_tenants_devices_and_no_others() {
+    use model::RuleSource::{Api, File};
+    let of_acme = of_two_tenants("acme/device-down", Api);
+    assert_eq!(of_acme, ["10 ours fires"]);
+    let of_default = of_two_tenants("device-down", Api);
+    assert_eq!(of_default, ["10 theirs fires"]);
+    let in_a_file = File("/etc/sotp/rules/down.toml".to_owned());
+    let of_all = of_two_tenants("device-down", in_a_file);
+    assert_eq!(of_all, ["10 ours fires", "10 theirs fires"]);
+}

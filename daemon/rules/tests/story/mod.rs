@@ -109,6 +109,7 @@ fn device(id: DeviceId, draft: DeviceDraft) -> Device {
         updated: at(0),
         deleted: None,
         revision: 1,
+        tenant: draft.tenant,
     }
 }
 
