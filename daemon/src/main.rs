@@ -8,6 +8,7 @@ mod journal;
 mod judge;
 mod limits;
 mod poll;
+mod quota;
 mod reload;
 mod report;
 mod settings;

@@ -13,8 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use collect::{Pinger, Resolver, SnmpEngine};
-use model::{Address, Check, Device, DeviceId, Failure, GroupKey, PollReport, SnmpPlan, Timestamp};
+use model::{
+    Address, Check, Credential, CredentialKind, Device, DeviceId, Failure, FailureKind, GroupKey,
+    PollReport, SnmpPlan, Timestamp,
+};
 use schedule::{First, Schedule};
+use secrets::Secrets;
 use store::{Room, Store};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinSet};
@@ -22,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::clock;
+use crate::failure::chain;
+use crate::quota::Quotas;
 
 /// Polls asked for by people and rules that wait to be taken: a whole network
 /// of 10,000 devices twice over.
@@ -91,6 +97,7 @@ pub(crate) struct PollerHandle {
 pub(crate) struct Figures {
     stats: Mutex<(schedule::Stats, Duration)>,
     skipped_store: AtomicU64,
+    skipped_quota: AtomicU64,
     lag_ms_sum: AtomicU64,
     polls: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
@@ -126,6 +133,11 @@ impl PollerHandle {
         self.figures.skipped_store.load(Ordering::Relaxed)
     }
 
+    /// Turns skipped because the device's tenant has measured enough.
+    pub(crate) fn skipped_by_quota(&self) -> u64 {
+        self.figures.skipped_quota.load(Ordering::Relaxed)
+    }
+
     /// The sum of all lags so far.
     pub(crate) fn lag_sum(&self) -> Duration {
         Duration::from_millis(self.figures.lag_ms_sum.load(Ordering::Relaxed))
@@ -159,6 +171,8 @@ type Ended = Result<(task::Id, Option<bool>), task::JoinError>;
 /// The poller before it runs.
 pub(crate) struct Poller {
     store: Store,
+    secrets: Secrets,
+    quotas: Arc<Quotas>,
     collectors: Collectors,
     pace: watch::Receiver<Pace>,
     plan: Arc<SnmpPlan>,
@@ -179,6 +193,7 @@ impl Poller {
     /// A poller that knows every device in the store.
     pub(crate) fn new(
         store: Store,
+        secrets: Secrets,
         collectors: Collectors,
         pace: watch::Receiver<Pace>,
     ) -> (Poller, PollerHandle) {
@@ -187,6 +202,8 @@ impl Poller {
         let schedule = Schedule::new(pace.borrow().backoff_max);
         let poller = Poller {
             store,
+            secrets,
+            quotas: Arc::default(),
             collectors,
             pace,
             plan: Arc::new(parse::snmp_plan()),
@@ -288,6 +305,11 @@ impl Poller {
                     .set(group, pace.every(device, check), first, now);
             }
         }
+        let people = self.store.people();
+        self.quotas.retain(|tenant| {
+            let tenant = people.tenant(tenant);
+            tenant.is_some_and(|tenant| tenant.quota.samples_per_second.is_some())
+        });
         let unwanted: Vec<_> = self
             .schedule
             .groups()
@@ -312,9 +334,26 @@ impl Poller {
         let lane = self.lane(group.check);
         if lane.in_flight >= limit {
             lane.waiting.push_back(group);
+        } else if !self.is_within_quota(group) {
+            self.figures.skipped_quota.fetch_add(1, Ordering::Relaxed);
+            self.schedule.finished(group, None, clock::tick());
         } else if !self.ask(group) {
             self.figures.skipped_store.fetch_add(1, Ordering::Relaxed);
             self.schedule.finished(group, None, clock::tick());
+        }
+    }
+
+    /// Whether the device's tenant may measure more values now.
+    fn is_within_quota(&self, group: GroupKey) -> bool {
+        let inventory = self.store.inventory();
+        let Some(device) = inventory.device(group.device) else {
+            return true;
+        };
+        let people = self.store.people();
+        let quota = people.tenant(&device.tenant).map(|tenant| &tenant.quota);
+        match quota.and_then(|quota| quota.samples_per_second) {
+            Some(limit) => self.quotas.allow(&device.tenant, limit, clock::tick()),
+            None => true,
         }
     }
 
@@ -340,6 +379,8 @@ impl Poller {
         let poll = Poll {
             group,
             store: self.store.clone(),
+            secrets: self.secrets.clone(),
+            quotas: Arc::clone(&self.quotas),
             collectors: self.collectors.clone(),
             plan: Arc::clone(&self.plan),
             snmp_port: self.pace.borrow().snmp_port,
@@ -382,6 +423,8 @@ impl Poller {
 struct Poll {
     group: GroupKey,
     store: Store,
+    secrets: Secrets,
+    quotas: Arc<Quotas>,
     collectors: Collectors,
     plan: Arc<SnmpPlan>,
     snmp_port: u16,
@@ -395,6 +438,9 @@ impl Poll {
         let device = inventory.device(self.group.device)?;
         let report = self.report(device).await;
         let answered = report.outcome.device_answered();
+        if let Some(row) = &report.row {
+            self.quotas.take(&device.tenant, row.values.len());
+        }
         self.figures.count(self.group.check, &report);
         debug!(device = %device.name, check = self.group.check.word(), ?answered, "polled");
         room.send(report);
@@ -426,11 +472,7 @@ impl Poll {
             }
             Check::Snmp => {
                 let port = device.poll.snmp.port.unwrap_or(self.snmp_port);
-                let credential = device
-                    .credential
-                    .as_ref()
-                    .and_then(|name| self.store.credential(name))
-                    .ok_or_else(no_credential)?;
+                let credential = self.credential(device)?;
                 let target = SocketAddr::new(ip, port);
                 let answer = self
                     .collectors
@@ -447,6 +489,23 @@ impl Poll {
                 ))
             }
         }
+    }
+
+    /// What the device is asked with. A secret that cannot be had says nothing of
+    /// the device.
+    fn credential(&self, device: &Device) -> Result<Credential, Failure> {
+        let name = device.credential.as_ref().ok_or_else(no_credential)?;
+        let record = self.store.credential(name).ok_or_else(no_credential)?;
+        let secret = self.secrets.expose(&record.secret);
+        let secret = secret.map_err(|error| Failure {
+            kind: FailureKind::Local,
+            text: format!("the credential {name} cannot be used: {}", chain(&error)),
+        })?;
+        Ok(match record.kind {
+            CredentialKind::SnmpV2c => Credential::SnmpV2c {
+                community: secret.expose().to_vec(),
+            },
+        })
     }
 
     /// The device's address; for a host name the last known one if the name
@@ -477,7 +536,7 @@ impl Poll {
 
 fn no_credential() -> Failure {
     Failure {
-        kind: model::FailureKind::Local,
+        kind: FailureKind::Local,
         text: "the device's credential is gone; set one with `sotp devices set`".into(),
     }
 }

@@ -207,12 +207,13 @@ impl Daemon for Board {
 }
 
 impl Board {
-    fn skipped(&self) -> [(&'static str, u64); 3] {
+    fn skipped(&self) -> [(&'static str, u64); 4] {
         let (stats, _) = self.poller.stats();
         [
             ("busy", stats.skipped_busy),
             ("behind", stats.skipped_behind),
             ("store", self.poller.skipped_by_the_store()),
+            ("quota", self.poller.skipped_by_quota()),
         ]
     }
 

@@ -666,7 +666,7 @@ fn of_two_tenants(rule: &str, source: model::RuleSource) -> Vec<String> {
 fn a_rule_judges_its_own_tenants_devices_and_no_others() {
     use model::RuleSource::{Api, File};
     let of_acme = of_two_tenants("acme/device-down", Api);
-    assert_eq!(of_acme, ["10 ours fires"]);
+    assert_eq!(of_acme, ["10 ours/acme/device-down fires"]);
     let of_default = of_two_tenants("device-down", Api);
     assert_eq!(of_default, ["10 theirs fires"]);
     let in_a_file = File("/etc/sotp/rules/down.toml".to_owned());
