@@ -393,8 +393,8 @@ impl std::error::Error for NotAName {}
 const NAME_BYTES: usize = 128;
 
 /// Returns `name` if it can name a device, a credential, a site or a tag:
-/// 1 to 128 bytes, no white space at its ends, no control characters, and not
-/// a number (which would be taken for an id).
+/// 1 to 128 bytes, no white space at its ends, no control or invisible
+/// characters, and not a number (which would be taken for an id).
 ///
 /// # Errors
 ///
@@ -418,15 +418,41 @@ pub fn checked_name(name: &str) -> Result<&str, NotAName> {
     if name.chars().any(char::is_control) {
         return refuse("it contains a control character");
     }
+    if name.chars().any(is_invisible) {
+        return refuse("it contains a character that is not seen, or that turns the text around");
+    }
     if name.chars().all(|c| c.is_ascii_digit()) {
         return refuse("it is a number, which would be taken for an id");
     }
     Ok(name)
 }
 
+/// Format characters (Unicode category Cf): with them one name can be made to
+/// look like another.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_cannot_be_made_to_look_like_another() {
+        for name in [
+            "core\u{200b}1",
+            "\u{202e}1eroc",
+            "\u{feff}core1",
+            "co\u{ad}re1",
+        ] {
+            let refused = checked_name(name).unwrap_err();
+            assert!(refused.to_string().contains("not seen"), "{refused}");
+        }
+        assert!(checked_name("Köln-7 (Süd)").is_ok());
+    }
 
     #[test]
     fn addresses_are_read_in_the_one_form_they_are_compared_in() {
