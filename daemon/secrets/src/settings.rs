@@ -1,0 +1,76 @@
+//! Where values lie and what they are sealed with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::{SecretBytes, WrappingKey};
+
+/// Where values lie and what they are sealed with.
+#[derive(Clone, Debug)]
+pub struct SecretsSettings {
+    /// What wraps the keys of the values in the store.
+    pub wrap: Wrap,
+    /// Where new values are put.
+    pub values: Values,
+}
+
+/// What wraps the keys of values.
+#[derive(Clone, Debug)]
+pub enum Wrap {
+    /// A key that the daemon is given.
+    Key {
+        /// The key that a new store begins with. Of a store in use, its key
+        /// ring says which one seals.
+        active: WrappingKey,
+        /// More keys at hand: the one before or after a rotation.
+        old: Vec<WrappingKey>,
+    },
+    /// A key that never leaves OpenBao or Vault.
+    Transit {
+        /// The server.
+        vault: VaultSettings,
+        /// Where its transit engine is mounted: `transit`.
+        mount: String,
+        /// The key's name there: `sotp`.
+        key: String,
+    },
+}
+
+/// Where new values are put.
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// Sealed, in the store.
+    Embedded,
+    /// In the KV engine, version 2, of OpenBao or Vault.
+    Kv {
+        /// The server.
+        vault: VaultSettings,
+        /// Where its KV engine is mounted: `secret`.
+        mount: String,
+        /// The folder below it: `sotp`.
+        path: String,
+        /// Values are asked for again when they are this old.
+        cache: Duration,
+        /// For how long values are used after that while the server is down.
+        stale: Duration,
+    },
+}
+
+/// How OpenBao or Vault is reached, and as whom (AppRole).
+#[derive(Clone, Debug)]
+pub struct VaultSettings {
+    /// `https://host:8200`; `http` on this machine alone.
+    pub address: String,
+    /// PEM certificates to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The AppRole's id.
+    pub role_id: String,
+    /// The AppRole's secret.
+    pub secret_id: SecretBytes,
+    /// Where AppRole is mounted: `approle`.
+    pub auth_mount: String,
+    /// The namespace, where there are some.
+    pub namespace: Option<String>,
+    /// How long one request may take.
+    pub timeout: Duration,
+}
