@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use model::{Address, CredentialName, DeviceId, OutboxId, RuleName};
+use model::{Address, CredentialName, DeviceId, KeyId, OutboxId, RuleName, SecretName, TenantName};
 
 /// Why the store did not open. In each case the file is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +91,7 @@ pub enum WriterEnd {
     Panicked(String),
 }
 
-/// Why a change of the inventory, the rules or the outbox is not made. The text
-/// is for people and says what to do.
+/// Why a change is not made. The text is for people and says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No device has this number.
@@ -212,6 +211,149 @@ pub enum Refusal {
     NotParked {
         /// The delivery.
         id: OutboxId,
+    },
+
+    /// Somebody may do everything already.
+    #[error("this appliance is set up already; sign in, or let an administrator make the account")]
+    AlreadySetUp,
+
+    /// Something of this name is there already.
+    #[error("there is a {what} \"{name}\" already; choose another name, or change that one")]
+    NameExists {
+        /// What it is.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+
+    /// Nothing of this name is there.
+    #[error("there is no {what} \"{name}\"; look at the list of what there is")]
+    NoSuch {
+        /// What was asked for.
+        what: &'static str,
+        /// The name asked for.
+        name: String,
+    },
+
+    /// A name that nothing can have.
+    #[error("{name:?} cannot be the name of a {what}: {why}")]
+    BadName {
+        /// Of what.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+
+    /// Nobody would be left who may do everything.
+    #[error(
+        "nobody would be left who may do everything; give another active user the role ADMIN without a limit first"
+    )]
+    LastAdmin,
+
+    /// Another person has this certificate.
+    #[error("the certificate \"{certificate}\" is that of user {by}; take it from them first")]
+    CertificateTaken {
+        /// Its subject.
+        certificate: String,
+        /// Who has it.
+        by: String,
+    },
+
+    /// Another person has this identity at the OpenID provider.
+    #[error("the subject \"{subject}\" is that of user {by}; take it from them first")]
+    SubjectTaken {
+        /// The subject.
+        subject: String,
+        /// Who has it.
+        by: String,
+    },
+
+    /// Something would lose its secret.
+    #[error(
+        "the secret \"{name}\" is used by {}; change or delete that first",
+        few(users)
+    )]
+    SecretInUse {
+        /// The secret.
+        name: SecretName,
+        /// What uses it, such as `credential:campus`.
+        users: Vec<String>,
+    },
+
+    /// A secret could no longer be read.
+    #[error(
+        "{secrets} secrets are still sealed with the key {key}; wrap them with the new one first"
+    )]
+    KeyInUse {
+        /// The key that would leave the ring.
+        key: KeyId,
+        /// How many secrets need it.
+        secrets: usize,
+    },
+
+    /// A secret that nobody could read.
+    #[error("it is sealed with the key {key}, which is not in use (any more); seal it again")]
+    KeyNotInRing {
+        /// The key.
+        key: KeyId,
+    },
+
+    /// Something belongs to the tenant.
+    #[error(
+        "{} belong to the tenant {name}; delete or move them first",
+        few(holders)
+    )]
+    TenantInUse {
+        /// The tenant.
+        name: TenantName,
+        /// What belongs to it.
+        holders: Vec<String>,
+    },
+
+    /// The default tenant is always there.
+    #[error(
+        "the tenant {} is always there; it cannot be deleted",
+        TenantName::DEFAULT
+    )]
+    DefaultTenant,
+
+    /// No tenant has this name.
+    #[error(
+        "there is no tenant {name}; create it first, or check the part of the name before the \"/\""
+    )]
+    NoSuchTenant {
+        /// The name asked for.
+        name: TenantName,
+    },
+
+    /// The tenant has as many as it may.
+    #[error(
+        "the tenant {tenant} may have at most {limit} {what}; delete some, or let an administrator raise its quota"
+    )]
+    Quota {
+        /// The tenant.
+        tenant: TenantName,
+        /// Of what.
+        what: &'static str,
+        /// How many it may have.
+        limit: u64,
+    },
+
+    /// Something of another tenant.
+    #[error(
+        "the {what} \"{name}\" belongs to the tenant {its}, not to {tenant}; use one of the same tenant"
+    )]
+    OtherTenant {
+        /// What it is.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Whose it is.
+        its: TenantName,
+        /// Whose it would have to be.
+        tenant: TenantName,
     },
 
     /// A limit of the store.

@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use model::{Address, CredentialName, Device, DeviceDraft, DeviceId, Timestamp};
+use model::{
+    Address, By, CredentialName, CredentialRecord, Device, DeviceDraft, DeviceId, SecretRecord,
+    TenantName, Timestamp,
+};
 
 use crate::book::{Book, Change};
-use crate::credentials;
 use crate::error::{Fault, Refusal};
 use crate::tables;
 
@@ -29,11 +31,16 @@ pub const MAX_DEVICE_BYTES: usize = 16 * 1024;
 pub struct Inventory {
     devices: BTreeMap<DeviceId, Arc<Device>>,
     /// Of live devices only.
-    names: HashMap<String, DeviceId>,
-    /// Of live devices only.
-    addresses: HashMap<Address, DeviceId>,
+    tenants: HashMap<TenantName, Tenancy>,
     /// `(parent, child)` of live children.
     links: BTreeSet<(DeviceId, DeviceId)>,
+}
+
+/// What is unique among the live devices of a tenant.
+#[derive(Clone, Debug, Default)]
+struct Tenancy {
+    names: HashMap<String, DeviceId>,
+    addresses: HashMap<Address, DeviceId>,
 }
 
 impl Inventory {
@@ -43,16 +50,31 @@ impl Inventory {
         self.devices.get(&id)
     }
 
-    /// The live device of this name.
+    /// The tenant's live device of this name.
     #[must_use]
-    pub fn by_name(&self, name: &str) -> Option<&Arc<Device>> {
-        self.device(*self.names.get(name)?)
+    pub fn by_name(&self, tenant: &TenantName, name: &str) -> Option<&Arc<Device>> {
+        self.device(*self.tenants.get(tenant)?.names.get(name)?)
     }
 
-    /// The live device with this address.
+    /// The tenant's live device with this address.
     #[must_use]
-    pub fn by_address(&self, address: &Address) -> Option<&Arc<Device>> {
-        self.device(*self.addresses.get(address)?)
+    pub fn by_address(&self, tenant: &TenantName, address: &Address) -> Option<&Arc<Device>> {
+        self.device(*self.tenants.get(tenant)?.addresses.get(address)?)
+    }
+
+    /// The live devices of this name, at most one in each tenant, by number.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Vec<&Arc<Device>> {
+        let ids = self.tenants.values().filter_map(|own| own.names.get(name));
+        let mut found: Vec<&Arc<Device>> = ids.filter_map(|id| self.device(*id)).collect();
+        found.sort_unstable_by_key(|device| device.id);
+        found
+    }
+
+    /// How many devices of a tenant are not deleted.
+    #[must_use]
+    pub fn count_of(&self, tenant: &TenantName) -> usize {
+        self.tenants.get(tenant).map_or(0, |own| own.names.len())
     }
 
     /// Devices that are not deleted, by number.
@@ -74,13 +96,13 @@ impl Inventory {
     /// How many devices are not deleted.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.names.len()
+        self.tenants.values().map(|own| own.names.len()).sum()
     }
 
     /// Whether there is no live device.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.len() == 0
     }
 
     /// Puts `device` in, in the place of what had its number.
@@ -89,8 +111,9 @@ impl Inventory {
             self.forget_index(&before);
         }
         if device.deleted.is_none() {
-            self.names.insert(device.name.clone(), device.id);
-            self.addresses.insert(device.address.clone(), device.id);
+            let own = self.tenants.entry(device.tenant.clone()).or_default();
+            own.names.insert(device.name.clone(), device.id);
+            own.addresses.insert(device.address.clone(), device.id);
             let links = device.parents.iter().map(|parent| (*parent, device.id));
             self.links.extend(links);
         }
@@ -101,8 +124,10 @@ impl Inventory {
         if device.deleted.is_some() {
             return;
         }
-        self.names.remove(&device.name);
-        self.addresses.remove(&device.address);
+        if let Some(own) = self.tenants.get_mut(&device.tenant) {
+            own.names.remove(&device.name);
+            own.addresses.remove(&device.address);
+        }
         for parent in &device.parents {
             self.links.remove(&(*parent, device.id));
         }
@@ -123,21 +148,17 @@ impl Inventory {
 /// Enters a device, and its credential if one comes with it: both or neither.
 pub(crate) fn create(
     change: &mut Change<'_>,
+    by: &By,
     draft: &DeviceDraft,
-    credential: Option<&(CredentialName, model::Credential)>,
+    credential: Option<&(CredentialRecord, Option<SecretRecord>)>,
     now: Timestamp,
 ) -> Result<Result<Arc<Device>, Refusal>, Fault> {
-    if let Some((name, secret)) = credential
-        && let Err(refusal) = credentials::check_new(&change.book, name, secret)
-    {
-        return Ok(Err(refusal));
-    }
-    let brought = credential.map(|(name, _)| name);
+    let brought = credential.map(|(record, _)| &record.name);
     if let Err(refusal) = check_new(&change.book, draft, brought) {
         return Ok(Err(refusal));
     }
-    if let Some((name, secret)) = credential {
-        credentials::keep(change, name, secret, now)?;
+    if credential.is_some() {
+        unimplemented!()
     }
     let id = change.book.inventory.next_id();
     keep(change, device_of(draft, id, now)).map(Ok)
@@ -146,18 +167,20 @@ pub(crate) fn create(
 /// Enters the good ones of `drafts`, and says of each other why not.
 pub(crate) fn create_all(
     change: &mut Change<'_>,
+    by: &By,
     drafts: &[DeviceDraft],
     now: Timestamp,
 ) -> Result<Vec<Result<Arc<Device>, Refusal>>, Fault> {
     drafts
         .iter()
-        .map(|draft| create(change, draft, None, now))
+        .map(|draft| create(change, by, draft, None, now))
         .collect()
 }
 
 /// Replaces all that people said of a device.
 pub(crate) fn replace(
     change: &mut Change<'_>,
+    by: &By,
     id: DeviceId,
     draft: &DeviceDraft,
     expected: Option<u64>,
@@ -181,6 +204,7 @@ pub(crate) fn replace(
 /// Marks a device as deleted; its name and address become free.
 pub(crate) fn delete(
     change: &mut Change<'_>,
+    by: &By,
     id: DeviceId,
     expected: Option<u64>,
     now: Timestamp,
@@ -201,6 +225,7 @@ pub(crate) fn delete(
 /// Takes a deletion back, unless somebody has the name or address meanwhile.
 pub(crate) fn restore(
     change: &mut Change<'_>,
+    by: &By,
     id: DeviceId,
     now: Timestamp,
 ) -> Result<Result<Arc<Device>, Refusal>, Fault> {
@@ -238,6 +263,7 @@ fn device_of(draft: &DeviceDraft, id: DeviceId, now: Timestamp) -> Device {
         poll: draft.poll,
         credential: draft.credential,
         enabled: draft.enabled,
+        tenant: draft.tenant,
         created: now,
         updated: now,
         deleted: None,
@@ -310,13 +336,13 @@ fn check_unique(
     own: Option<DeviceId>,
 ) -> Result<(), Refusal> {
     let another = |found: Option<&Arc<Device>>| found.filter(|d| Some(d.id) != own).cloned();
-    if let Some(by) = another(inventory.by_name(&draft.name)) {
+    if let Some(by) = another(inventory.by_name(&draft.tenant, &draft.name)) {
         return Err(Refusal::NameTaken {
             name: draft.name.clone(),
             by: by.id,
         });
     }
-    if let Some(by) = another(inventory.by_address(&draft.address)) {
+    if let Some(by) = another(inventory.by_address(&draft.tenant, &draft.address)) {
         return Err(Refusal::AddressTaken {
             address: draft.address.clone(),
             by: by.id,

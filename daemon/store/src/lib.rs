@@ -14,6 +14,8 @@
 //! The format of the file is specified in `tables.rs`.
 
 mod alerts;
+mod answers;
+mod audit;
 mod book;
 mod credentials;
 mod disk;
@@ -21,10 +23,13 @@ mod error;
 mod inventory;
 mod migrate;
 mod outbox;
+mod people;
 mod queue;
 mod record;
 mod rulebook;
 mod samples;
+mod secrets;
+mod sessions;
 mod shared;
 mod stats;
 mod tables;
@@ -41,20 +46,25 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use model::{
-    Alert, AlertId, Credential, CredentialName, Delivery, Device, DeviceDraft, DeviceId, Facts,
-    GroupKey, OutboxId, Outcome, Reading, Rule, RuleName, Timestamp,
+    Alert, AlertId, By, CredentialName, CredentialRecord, Delivery, Device, DeviceDraft, DeviceId,
+    Facts, GroupKey, OutboxId, Outcome, Reading, Rule, RuleName, SecretRecord, Timestamp,
 };
 use tokio::sync::{oneshot, watch};
 
 pub use alerts::{AlertsAsk, Judgement, MAX_PAST_ALERTS};
+pub use answers::{KEEP_ANSWERS, MAX_ANSWER_BYTES, MAX_ANSWERS, MAX_ANSWERS_BYTES, StoredAnswer};
+pub use audit::{AuditAsk, AuditBreak, AuditVerdict, MAX_AUDIT, OutcomeIs};
 pub use credentials::MAX_CREDENTIALS;
 pub use error::{OpenError, ReadError, Refusal, StoreError, WriteError, WriterEnd};
 pub use inventory::{Inventory, MAX_DEVICE_BYTES, MAX_DEVICES, MAX_PARENTS};
 pub use outbox::{MAX_DELIVERED, MAX_PARKED, MAX_QUEUED, OutboxAsk};
+pub use people::{MAX_PERSON_BYTES, MAX_TENANTS, MAX_TOKENS, MAX_USERS, People};
 pub use queue::Room;
 pub use rulebook::{MAX_RULE_BYTES, MAX_RULES};
 pub use samples::row::MAX_COLUMNS;
 pub use samples::select::{Point, Select, SelectedSeries};
+pub use secrets::{MAX_SECRET_BYTES, MAX_SECRET_VERSIONS, MAX_SECRETS};
+pub use sessions::{MAX_SESSIONS, MAX_SESSIONS_PER_USER, ROTATION_GRACE, Rotated};
 pub use stats::{HistogramSnapshot, StoreHealth, StoreStats};
 pub use view::{Committed, CommittedSince};
 
@@ -87,6 +97,8 @@ pub struct StoreOptions {
     pub keep_samples: Duration,
     /// Resolved alerts and deliveries older than this are removed.
     pub keep_alerts: Duration,
+    /// Lines of the audit log older than this are removed.
+    pub keep_audit: Duration,
 }
 
 /// The store. Clones are the same store; when the last one is dropped, what
@@ -293,11 +305,13 @@ impl Store {
     /// secret is in use; [`WriteError::NotWriting`], [`WriteError::Closed`].
     pub async fn create_device(
         &self,
+        by: &By,
         draft: DeviceDraft,
-        credential: Option<(CredentialName, Credential)>,
+        credential: Option<(CredentialRecord, Option<SecretRecord>)>,
         now: Timestamp,
     ) -> Result<Arc<Device>, WriteError> {
-        self.write(move |change| inventory::create(change, &draft, credential.as_ref(), now))
+        let by = by.clone();
+        self.write(move |change| inventory::create(change, &by, &draft, credential.as_ref(), now))
             .await
     }
 
@@ -309,10 +323,12 @@ impl Store {
     /// [`WriteError::NotWriting`], [`WriteError::Closed`]: none is entered.
     pub async fn create_devices(
         &self,
+        by: &By,
         drafts: Vec<DeviceDraft>,
         now: Timestamp,
     ) -> Result<Vec<Result<Arc<Device>, Refusal>>, WriteError> {
-        self.write(move |change| inventory::create_all(change, &drafts, now).map(Ok))
+        let by = by.clone();
+        self.write(move |change| inventory::create_all(change, &by, &drafts, now).map(Ok))
             .await
     }
 
@@ -325,12 +341,14 @@ impl Store {
     /// [`Refusal::ParentCycle`], [`Refusal::Deleted`].
     pub async fn replace_device(
         &self,
+        by: &By,
         id: DeviceId,
         draft: DeviceDraft,
         expected: Option<u64>,
         now: Timestamp,
     ) -> Result<Arc<Device>, WriteError> {
-        self.write(move |change| inventory::replace(change, id, &draft, expected, now))
+        let by = by.clone();
+        self.write(move |change| inventory::replace(change, &by, id, &draft, expected, now))
             .await
     }
 
@@ -344,11 +362,13 @@ impl Store {
     /// [`WriteError::Closed`].
     pub async fn delete_device(
         &self,
+        by: &By,
         id: DeviceId,
         expected: Option<u64>,
         now: Timestamp,
     ) -> Result<Arc<Device>, WriteError> {
-        self.write(move |change| inventory::delete(change, id, expected, now))
+        let by = by.clone();
+        self.write(move |change| inventory::delete(change, &by, id, expected, now))
             .await
     }
 
@@ -361,65 +381,71 @@ impl Store {
     /// [`WriteError::Closed`].
     pub async fn restore_device(
         &self,
+        by: &By,
         id: DeviceId,
         now: Timestamp,
     ) -> Result<Arc<Device>, WriteError> {
-        self.write(move |change| inventory::restore(change, id, now))
+        let by = by.clone();
+        self.write(move |change| inventory::restore(change, &by, id, now))
             .await
     }
 
     // --- credentials
 
-    /// Keeps a credential, in the place of what had its name. Returns when it
-    /// is on the disk.
+    /// Keeps a credential, in the place of what had its name, and its secret
+    /// if one comes with it: both or neither. `expected`: 0 if it has to be
+    /// new, else the revision that was seen; `None`: whatever is there. The
+    /// store sets revision and time. For the secret's revision see
+    /// [`Store::put_secret`]. Returns when it is on the disk.
     ///
     /// # Errors
     ///
-    /// [`Refusal::TooMany`]; [`WriteError::NotWriting`],
+    /// Refused with `NameExists`, `NoSuchCredential`, `RevisionMismatch`,
+    /// `NoSuch` (its secret), `OtherTenant` (its secret), `NoSuchTenant` or
+    /// `TooMany`, and as [`Store::put_secret`]; [`WriteError::NotWriting`],
     /// [`WriteError::Closed`].
     pub async fn put_credential(
         &self,
-        name: CredentialName,
-        credential: Credential,
+        by: &By,
+        credential: CredentialRecord,
+        secret: Option<SecretRecord>,
+        expected: Option<u64>,
         now: Timestamp,
-    ) -> Result<(), WriteError> {
-        self.write(move |change| credentials::put(change, &name, &credential, now))
-            .await
+    ) -> Result<Arc<CredentialRecord>, WriteError> {
+        let _ = (by, credential, secret, expected, now);
+        unimplemented!()
     }
 
-    /// Takes a credential away that no live device uses.
+    /// Takes a credential away that no live device uses, and the secret that
+    /// was given with it (`credential.<name>`).
     ///
     /// # Errors
     ///
-    /// [`Refusal::NoSuchCredential`], [`Refusal::CredentialInUse`];
-    /// [`WriteError::NotWriting`], [`WriteError::Closed`].
-    pub async fn delete_credential(&self, name: &CredentialName) -> Result<(), WriteError> {
-        let name = name.clone();
-        self.write(move |change| credentials::delete(change, &name))
-            .await
+    /// [`Refusal::NoSuchCredential`], [`Refusal::CredentialInUse`],
+    /// [`Refusal::RevisionMismatch`]; [`WriteError::NotWriting`],
+    /// [`WriteError::Closed`].
+    pub async fn delete_credential(
+        &self,
+        by: &By,
+        name: &CredentialName,
+        expected: Option<u64>,
+        now: Timestamp,
+    ) -> Result<(), WriteError> {
+        let _ = (by, name, expected, now);
+        unimplemented!()
     }
 
-    /// The credential of this name: to ask devices with, never to show.
+    /// The credential of this name.
     #[must_use]
-    pub fn credential(&self, name: &CredentialName) -> Option<Credential> {
-        let book = self.shared.book();
-        book.credentials.get(name).map(|kept| kept.secret.clone())
+    pub fn credential(&self, name: &CredentialName) -> Option<Arc<CredentialRecord>> {
+        let _ = name;
+        unimplemented!()
     }
 
-    /// What may be shown of credentials, by name: name, the word for its kind,
-    /// when it was last changed, and how many live devices use it.
+    /// All credentials by name, and how many live devices use each.
     #[must_use]
-    pub fn credentials(&self) -> Vec<(CredentialName, &'static str, Timestamp, usize)> {
-        let book = self.shared.book();
-        let mut users: HashMap<&CredentialName, usize> = HashMap::new();
-        for name in book.inventory.live().filter_map(|d| d.credential.as_ref()) {
-            *users.entry(name).or_default() += 1;
-        }
-        let shown = book.credentials.iter().map(|(name, kept)| {
-            let users = users.get(name).copied().unwrap_or(0);
-            (name.clone(), kept.secret.word(), kept.updated, users)
-        });
-        shown.collect()
+    pub fn credentials(&self) -> Vec<(Arc<CredentialRecord>, usize)> {
+        unimplemented!()
     }
 
     // --- rules
@@ -448,11 +474,13 @@ impl Store {
     /// [`WriteError::Closed`].
     pub async fn put_rule(
         &self,
+        by: &By,
         rule: Rule,
         expected: Option<u64>,
         now: Timestamp,
     ) -> Result<Rule, WriteError> {
-        self.write(move |change| rulebook::put(change, &rule, expected, now))
+        let by = by.clone();
+        self.write(move |change| rulebook::put(change, &by, &rule, expected, now))
             .await
     }
 
@@ -465,11 +493,14 @@ impl Store {
     /// [`WriteError::Closed`].
     pub async fn delete_rule(
         &self,
+        by: &By,
         name: &RuleName,
         expected: Option<u64>,
+        now: Timestamp,
     ) -> Result<(), WriteError> {
+        let by = by.clone();
         let name = name.clone();
-        self.write(move |change| rulebook::delete(change, &name, expected))
+        self.write(move |change| rulebook::delete(change, &by, &name, expected, now))
             .await
     }
 
@@ -693,10 +724,12 @@ impl Store {
     /// [`WriteError::Closed`].
     pub async fn retry_delivery(
         &self,
+        by: &By,
         id: OutboxId,
         now: Timestamp,
     ) -> Result<Delivery, WriteError> {
-        self.write(move |change| outbox::retry(change, id, now))
+        let by = by.clone();
+        self.write(move |change| outbox::retry(change, &by, id, now))
             .await
     }
 
@@ -768,6 +801,7 @@ impl Store {
             corrupt_reads: self.shared.corrupt_reads(),
             open_outbox: book.queued.len(),
             parked_outbox: book.parked.len(),
+            audit_dropped: 0,
             health: figures.health.clone(),
         }
     }

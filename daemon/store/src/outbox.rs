@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use model::{Delivery, DeliveryState, OutboxId, Timestamp};
+use model::{By, Delivery, DeliveryState, OutboxId, Timestamp};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use crate::book::{Book, Change};
@@ -73,6 +73,7 @@ pub(crate) fn update(
 /// Queues a parked delivery again, due now.
 pub(crate) fn retry(
     change: &mut Change<'_>,
+    _by: &By,
     id: OutboxId,
     now: Timestamp,
 ) -> Result<Result<Delivery, Refusal>, Fault> {

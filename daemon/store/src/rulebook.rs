@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Rule, RuleName, RuleSource, Timestamp};
+use model::{By, Rule, RuleName, RuleSource, Timestamp};
 
 use crate::book::Change;
 use crate::error::{Fault, Refusal};
@@ -19,6 +19,7 @@ pub const MAX_RULE_BYTES: usize = 64 * 1024;
 /// Puts a rule in, in the place of what had its name.
 pub(crate) fn put(
     change: &mut Change<'_>,
+    _by: &By,
     rule: &Rule,
     expected: Option<u64>,
     now: Timestamp,
@@ -46,8 +47,10 @@ pub(crate) fn put(
 /// Takes a rule of the API away.
 pub(crate) fn delete(
     change: &mut Change<'_>,
+    _by: &By,
     name: &RuleName,
     expected: Option<u64>,
+    _now: Timestamp,
 ) -> Result<Result<(), Refusal>, Fault> {
     let Some(before) = change.book.rules.get(name).map(|known| known.revision) else {
         let from_file = from_file(&change.file_rules, name);

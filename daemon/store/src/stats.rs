@@ -96,6 +96,8 @@ pub struct StoreStats {
     pub open_outbox: usize,
     /// Deliveries that were refused for good.
     pub parked_outbox: usize,
+    /// Lines of the audit log that were dropped because too many waited.
+    pub audit_dropped: u64,
     /// Whether the disk takes what comes.
     pub health: StoreHealth,
 }
