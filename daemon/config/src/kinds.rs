@@ -62,7 +62,7 @@ impl<T> One<T> {
 }
 
 impl<T: 'static> One<T> {
-    fn new(
+    pub(crate) fn new(
         words: impl Into<String>,
         read: impl Fn(&DeValue<'_>) -> Result<T, Mistake> + 'static,
     ) -> One<T> {
@@ -72,7 +72,7 @@ impl<T: 'static> One<T> {
         }
     }
 
-    fn of_text(
+    pub(crate) fn of_text(
         words: impl Into<String>,
         read: impl Fn(&str) -> Result<T, Mistake> + 'static,
     ) -> One<T> {
@@ -286,8 +286,8 @@ pub(crate) fn loopback() -> One<Option<SocketAddr>> {
             return Ok(Some(address));
         }
         let message = format!("{address} can be reached from other machines");
-        let hint = "use 127.0.0.1 or [::1]: remote access comes together with users, \
-                    without whom anyone could ask";
+        let hint = "use 127.0.0.1 or [::1]: other machines come in by https, where people \
+                    and tokens sign in";
         Err(Mistake::new(message, hint))
     })
 }
@@ -564,12 +564,13 @@ fn is_printable(c: char) -> bool {
     c == '\'' || c.escape_debug().len() == 1
 }
 
+/// What tests of kinds have in common.
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use super::*;
 
     /// What `kind` makes of `text`, a TOML value.
-    fn read<K: Kind>(kind: &K, text: &str) -> Result<K::Value, Vec<String>> {
+    pub(crate) fn read<K: Kind>(kind: &K, text: &str) -> Result<K::Value, Vec<String>> {
         let value = DeValue::parse(text).unwrap();
         let mut wrongs = Vec::new();
         let read = kind.read(&value, &mut wrongs);
@@ -579,10 +580,16 @@ mod tests {
     }
 
     #[track_caller]
-    fn says<K: Kind<Value: std::fmt::Debug>>(kind: &K, text: &str, expected: &str) {
+    pub(crate) fn says<K: Kind<Value: std::fmt::Debug>>(kind: &K, text: &str, expected: &str) {
         let said = read(kind, text).unwrap_err().join("; ");
         assert!(said.contains(expected), "{text}: {said}");
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{read, says};
+    use super::*;
 
     #[test]
     fn a_number_out_of_its_range_is_told_the_range_and_the_reason() {
@@ -626,7 +633,7 @@ mod tests {
             says(
                 &loopback(),
                 &format!("\"{remote}\""),
-                "comes together with users",
+                "other machines come in by https",
             );
         }
         says(&loopback(), "\"8080\"", "no address and port");

@@ -9,11 +9,14 @@
 //! files that hold secrets, never a secret itself.
 //!
 //! `settings` is the table of all settings and the file to open first. `key`
-//! makes structs, reader and reference of it, `kinds` reads single values,
-//! `table` walks TOML tables, `sense` checks values against each other.
+//! makes structs, reader and reference of it, `kinds`, `web`, `network` and
+//! `access` read single values, `table` walks TOML tables, `sense` checks values
+//! against each other.
 
+mod access;
 mod key;
 mod kinds;
+mod network;
 mod problem;
 mod read;
 mod rules;
@@ -23,14 +26,18 @@ mod settings;
 mod source;
 mod table;
 mod units;
+mod web;
 
+pub use access::SocketRole;
 pub use key::KeyDoc;
+pub use network::Network;
 pub use problem::{Place, Problem, Problems};
 pub use read::{Effective, Loaded, Origin, read};
 pub use rules::read_rules;
 pub use secret::{Secret, SecretError, read_secret_file};
 pub use settings::{
-    ApiSettings, DnsSettings, IcmpSettings, LogLevel, LogSettings, MailSettings, RulesSettings,
-    ScheduleSettings, SectionDoc, Settings, SnmpSettings, StoreSettings, Tls, sections_reference,
+    AccessSettings, ApiSettings, DnsSettings, IcmpSettings, LogLevel, LogSettings, MailSettings,
+    OidcSettings, RulesSettings, ScheduleSettings, SecretsBackend, SecretsSettings, SecretsWrap,
+    SectionDoc, Settings, SnmpSettings, StoreSettings, Tls, VaultSettings, sections_reference,
     settings_reference,
 };

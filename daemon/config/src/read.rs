@@ -9,7 +9,7 @@ use crate::key::Section;
 use crate::kinds::toml_text;
 use crate::problem::{Problems, nearest};
 use crate::sense::check_sense;
-use crate::settings::{MailSettings, Settings, sections_reference, settings_reference};
+use crate::settings::{Settings, sections_reference, settings_reference};
 use crate::source::Source;
 use crate::table::{Below, Findings, Found, TableReader, capped};
 
@@ -60,10 +60,11 @@ pub struct Loaded {
 
 /// Reads the settings file at `path`; blocks.
 ///
-/// `credentials_directory` is where the service manager puts secrets: there
-/// `smtp-password` is looked for if the settings name a mail user but no file
-/// with the password. It is neither opened nor looked for here. If neither is
-/// known, `password_file` stays `None`.
+/// `credentials_directory` is where the service manager puts secrets: files in
+/// it stand for those that the settings do not name: `smtp-password` (if there
+/// is a mail user and no `password`), `sotp-kek`, `sotp-kek-new` and
+/// `vault-secret-id`. They are neither opened nor looked for here. If neither is
+/// known, the setting stays `None`.
 ///
 /// # Errors
 ///
@@ -128,6 +129,10 @@ fn read_sections(mut root: TableReader<'_, '_>) -> Settings {
     let settings = Settings {
         store: section(&mut root),
         api: section(&mut root),
+        access: section(&mut root),
+        oidc: optional_section(&mut root),
+        secrets: section(&mut root),
+        vault: optional_section(&mut root),
         icmp: section(&mut root),
         snmp: section(&mut root),
         dns: section(&mut root),
@@ -156,7 +161,9 @@ fn section<S: Section>(root: &mut TableReader<'_, '_>) -> S {
 fn optional_section<S: Section>(root: &mut TableReader<'_, '_>) -> Option<S> {
     match root.below(S::NAME, &header::<S>()) {
         Below::Table(table) => Some(read_section(table)),
-        Below::Broken | Below::Absent => None,
+        // it is there, so nobody is to complain that it is missing
+        Below::Broken => Some(S::stand_in()),
+        Below::Absent => None,
     }
 }
 
@@ -202,8 +209,11 @@ fn section_of_stray_key(name: &str) -> Option<String> {
     (!homes.is_empty()).then(|| format!("it belongs into a section: {}", homes.join(" or ")))
 }
 
-/// The name of the mail password among the service manager's credentials.
+/// The names of secrets among the service manager's credentials.
 const PASSWORD_CREDENTIAL: &str = "smtp-password";
+const KEY_CREDENTIAL: &str = "sotp-kek";
+const NEW_KEY_CREDENTIAL: &str = "sotp-kek-new";
+const SECRET_ID_CREDENTIAL: &str = "vault-secret-id";
 
 /// Fills in what follows from other settings.
 fn complete(
@@ -211,32 +221,39 @@ fn complete(
     credentials_directory: Option<&Path>,
     findings: &mut Findings,
 ) {
+    let mut hand_over = |file: &mut Option<PathBuf>, key, credential| {
+        if absent(findings, key) {
+            *file = credentials_directory.map(|directory| directory.join(credential));
+        }
+        if let Some(file) = file.as_ref().filter(|_| absent(findings, key)) {
+            show(findings, key, toml_text(&file.to_string_lossy()));
+        }
+    };
+    let secrets = &mut settings.secrets;
+    hand_over(&mut secrets.key_file, "secrets.key_file", KEY_CREDENTIAL);
+    let new_key = "secrets.new_key_file";
+    hand_over(&mut secrets.new_key_file, new_key, NEW_KEY_CREDENTIAL);
+    if let Some(vault) = &mut settings.vault {
+        let secret_id = "vault.secret_id_file";
+        hand_over(&mut vault.secret_id_file, secret_id, SECRET_ID_CREDENTIAL);
+    }
     let Some(mail) = &mut settings.mail else {
         return;
     };
-    let absent = |findings: &Findings, key| {
-        let found = findings.setting(key);
-        found.is_some_and(|found| found.at.is_none())
-    };
+    if mail.user.is_some() && mail.password.is_none() {
+        let password = "mail.password_file";
+        hand_over(&mut mail.password_file, password, PASSWORD_CREDENTIAL);
+    }
     if absent(findings, "mail.port") {
         mail.port = mail.tls.port();
         show(findings, "mail.port", mail.port.to_string());
     }
-    if absent(findings, "mail.password_file") {
-        mail.password_file = default_password_file(mail, credentials_directory);
-        if let Some(file) = &mail.password_file {
-            show(
-                findings,
-                "mail.password_file",
-                toml_text(&file.to_string_lossy()),
-            );
-        }
-    }
 }
 
-fn default_password_file(mail: &MailSettings, directory: Option<&Path>) -> Option<PathBuf> {
-    mail.user.as_ref()?;
-    Some(directory?.join(PASSWORD_CREDENTIAL))
+/// Whether the file could have this key and has not.
+fn absent(findings: &Findings, key: &str) -> bool {
+    let found = findings.setting(key);
+    found.is_some_and(|found| found.at.is_none())
 }
 
 fn show(findings: &mut Findings, key: &str, value: String) {

@@ -4,7 +4,8 @@
 //!
 //! ```toml
 //! [[rule]]
-//! name = "cpu-busy"               # unique among all files
+//! name = "cpu-busy"               # unique among all files; as "acme/cpu-busy"
+//!                                 # it judges devices of the tenant acme alone
 //! severity = "warning"            # info, warning or critical
 //! enabled = true                  # the default
 //! note = "see the runbook"        # optional: told together with the fault
@@ -37,6 +38,7 @@ use model::{
 use toml::Spanned;
 use toml::de::DeValue;
 
+use crate::access::qualified_name;
 use crate::kinds::{Kind, Wrong, count, flag, line, list, name, number, shown, span, word};
 use crate::problem::{Mistake, Place, Problem, Problems, did_you_mean};
 use crate::source::Source;
@@ -245,7 +247,7 @@ impl Collected {
 
 /// The rule in `reader`'s table; not to be used if there are new complaints.
 fn read_rule(reader: &mut TableReader<'_, '_>, source: &Source) -> Rule {
-    let name = reader.required("name", &name("a name"));
+    let name = reader.required("name", &qualified_name("a name"));
     if !name.is_empty() {
         reader.rename(format!("rule {name:?}, "));
     }

@@ -1,18 +1,27 @@
 //! Whether settings that are good one by one make sense together.
 
-use std::net::IpAddr;
-
 use crate::problem::Mistake;
 use crate::settings::{
-    ApiSettings, DnsSettings, IcmpSettings, MailSettings, Settings, SnmpSettings, Tls,
+    AccessSettings, ApiSettings, DnsSettings, IcmpSettings, MailSettings, OidcSettings,
+    SecretsBackend, SecretsWrap, Settings, SnmpSettings, Tls, VaultSettings,
 };
 use crate::table::Findings;
 use crate::units::show_duration;
+use crate::web::is_this_machine;
 
 /// Notes every contradiction. One that involves a key that could not be read
 /// is left for the next time.
 pub(crate) fn check_sense(settings: &Settings, findings: &mut Findings) {
     check_api(&settings.api, findings);
+    check_https(&settings.api, findings);
+    check_access(&settings.access, findings);
+    if let Some(oidc) = &settings.oidc {
+        check_oidc(oidc, findings);
+    }
+    check_secrets(settings, findings);
+    if let Some(vault) = &settings.vault {
+        check_vault(vault, findings);
+    }
     check_icmp(&settings.icmp, findings);
     check_snmp(&settings.snmp, findings);
     check_dns(&settings.dns, findings);
@@ -30,6 +39,101 @@ fn check_api(api: &ApiSettings, findings: &mut Findings) {
         Mistake::new(
             format!("a request has {request} in all, its header alone {header}"),
             "make header_timeout shorter than request_timeout",
+        )
+    });
+}
+
+fn check_https(api: &ApiSettings, findings: &mut Findings) {
+    let keys = ["api.certificate", "api.key"];
+    let no_key = api.certificate.is_some() && api.key.is_none();
+    findings.refuse_if(no_key, &keys, || {
+        Mistake::new(
+            "there is a certificate, but no key",
+            "add key = …, the file with the certificate's key",
+        )
+    });
+    let no_certificate = api.key.is_some() && api.certificate.is_none();
+    findings.refuse_if(no_certificate, &keys, || {
+        Mistake::new(
+            "there is a key, but no certificate",
+            "add certificate = …, or leave both out for a self-made one",
+        )
+    });
+    let nobody_to_revoke = api.client_crl.is_some() && api.client_ca.is_none();
+    let keys = ["api.client_crl", "api.client_ca"];
+    findings.refuse_if(nobody_to_revoke, &keys, || {
+        Mistake::new(
+            "certificates are revoked, but nobody signs in with one",
+            "add client_ca = …, the authority of the clients' certificates",
+        )
+    });
+}
+
+fn check_access(access: &AccessSettings, findings: &mut Findings) {
+    let keys = ["access.refresh_idle", "access.access_ttl"];
+    findings.refuse_if(access.access_ttl >= access.refresh_idle, &keys, || {
+        let (idle, ttl) = (
+            show_duration(access.refresh_idle),
+            show_duration(access.access_ttl),
+        );
+        Mistake::new(
+            format!("a session ends after {idle} without an exchange, but one comes every {ttl}"),
+            "make refresh_idle longer than access_ttl",
+        )
+    });
+
+    let keys = ["access.refresh_idle", "access.session_max"];
+    findings.refuse_if(access.refresh_idle > access.session_max, &keys, || {
+        let (idle, most) = (
+            show_duration(access.refresh_idle),
+            show_duration(access.session_max),
+        );
+        Mistake::new(
+            format!("a session may rest for {idle}, but lasts {most} at most"),
+            "make refresh_idle at most session_max",
+        )
+    });
+}
+
+fn check_oidc(oidc: &OidcSettings, findings: &mut Findings) {
+    let no_openid = !oidc.scopes.iter().any(|scope| scope == "openid");
+    findings.refuse_if(no_openid, &["oidc.scopes"], || {
+        Mistake::new(
+            "openid is not among them",
+            "add \"openid\": without it the provider does not say who somebody is",
+        )
+    });
+}
+
+fn check_secrets(settings: &Settings, findings: &mut Findings) {
+    let secrets = &settings.secrets;
+    let no_vault = settings.vault.is_none();
+    let hint = "add section [vault], with its address and role_id";
+    let in_vault = secrets.backend == SecretsBackend::Vault;
+    findings.refuse_if(in_vault && no_vault, &["secrets.backend"], || {
+        Mistake::new("nothing says where the vault is", hint)
+    });
+    let by_transit = secrets.wrap == SecretsWrap::Transit;
+    findings.refuse_if(by_transit && no_vault, &["secrets.wrap"], || {
+        Mistake::new("nothing says where the vault is", hint)
+    });
+    let same = secrets.key_file.is_some() && secrets.key_file == secrets.new_key_file;
+    let keys = ["secrets.new_key_file", "secrets.key_file"];
+    findings.refuse_if(same, &keys, || {
+        Mistake::new(
+            "the new key is the old one",
+            "name another file, or leave it out",
+        )
+    });
+}
+
+fn check_vault(vault: &VaultSettings, findings: &mut Findings) {
+    let keys = ["vault.stale", "vault.cache"];
+    findings.refuse_if(vault.stale < vault.cache, &keys, || {
+        let (stale, cache) = (show_duration(vault.stale), show_duration(vault.cache));
+        Mistake::new(
+            format!("a value is given up after {stale}, but asked for again every {cache}"),
+            "make stale at least cache",
         )
     });
 }
@@ -91,7 +195,8 @@ fn check_dns(dns: &DnsSettings, findings: &mut Findings) {
 const IMPLICIT_TLS_PORT: u16 = 465;
 
 fn check_mail(mail: &MailSettings, findings: &mut Findings) {
-    let sent_in_clear = mail.user.is_some() && mail.tls == Tls::None && !is_loopback(&mail.server);
+    let sent_in_clear =
+        mail.user.is_some() && mail.tls == Tls::None && !is_this_machine(&mail.server);
     let keys = ["mail.tls", "mail.user", "mail.server"];
     findings.refuse_if(sent_in_clear, &keys, || {
         let server = &mail.server;
@@ -109,13 +214,27 @@ fn check_mail(mail: &MailSettings, findings: &mut Findings) {
         )
     });
 
-    let unused = mail.user.is_none() && mail.password_file.is_some();
-    findings.refuse_if(unused, &["mail.password_file", "mail.user"], || {
+    let twice = mail.password.is_some() && mail.password_file.is_some();
+    let keys = ["mail.password_file", "mail.password"];
+    findings.refuse_if(twice, &keys, || {
         Mistake::new(
-            "there is a password, but no user",
-            "add user = …, or leave it out",
+            "there is a password, too",
+            "keep one of them: password for a secret kept here, password_file for one in a file",
         )
     });
+
+    let unused = |given: bool| given && mail.user.is_none() && !twice;
+    for (given, key) in [
+        (mail.password.is_some(), "mail.password"),
+        (mail.password_file.is_some(), "mail.password_file"),
+    ] {
+        findings.refuse_if(unused(given), &[key, "mail.user"], || {
+            Mistake::new(
+                "there is a password, but no user",
+                "add user = …, or leave it out",
+            )
+        });
+    }
 
     let keys = ["mail.retry_max", "mail.retry_min"];
     findings.refuse_if(mail.retry_min > mail.retry_max, &keys, || {
@@ -125,13 +244,4 @@ fn check_mail(mail: &MailSettings, findings: &mut Findings) {
             "make retry_max at least retry_min",
         )
     });
-}
-
-/// Whether a password sent to `server` stays on this machine.
-fn is_loopback(server: &str) -> bool {
-    match server.parse::<IpAddr>() {
-        Ok(ip) => ip.to_canonical().is_loopback(),
-        // RFC 6761 §6.3: names under localhost. always are this machine
-        Err(_) => server == "localhost" || server.ends_with(".localhost"),
-    }
 }

@@ -6,11 +6,17 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::{Binding, SecretName};
+
+use crate::access::{SocketRole, group, role, secret_reference};
 use crate::key::{KeyDoc, Section, sections};
 use crate::kinds::{
-    One, count, host, list, loopback, mail_address, name_server, path, port, sender, size,
-    socket_path, span, word,
+    One, count, flag, host, line, list, loopback, mail_address, name_server, path, port, quoted,
+    sender, size, socket_path, span, word,
 };
+use crate::network::{Network, network};
+use crate::problem::Mistake;
+use crate::web::{https_address, listener, origin, vault_path, web_address};
 
 /// How the connection to the mail server is protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +96,40 @@ impl LogLevel {
     }
 }
 
+/// Where the values of secrets are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecretsBackend {
+    /// In the store, sealed.
+    #[default]
+    Embedded,
+    /// In OpenBao or Vault (KV version 2).
+    Vault,
+}
+
+impl SecretsBackend {
+    /// Each with the word that people write.
+    pub const ALL: [(&'static str, SecretsBackend); 2] = [
+        ("embedded", SecretsBackend::Embedded),
+        ("vault", SecretsBackend::Vault),
+    ];
+}
+
+/// What wraps the keys that seal the secrets in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecretsWrap {
+    /// A key in a file.
+    #[default]
+    Key,
+    /// OpenBao or Vault, with a key that never leaves it (transit).
+    Transit,
+}
+
+impl SecretsWrap {
+    /// Each with the word that people write.
+    pub const ALL: [(&'static str, SecretsWrap); 2] =
+        [("key", SecretsWrap::Key), ("transit", SecretsWrap::Transit)];
+}
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -102,6 +142,7 @@ const fn seconds(number: u64) -> Duration {
     Duration::from_secs(number)
 }
 
+const MINUTE: Duration = seconds(60);
 const HOUR: Duration = seconds(3_600);
 const DAY: Duration = seconds(86_400);
 
@@ -134,6 +175,12 @@ sections! {
             3_660 * DAY,
             "who comes in on Monday asks what happened; ten years are the most"
         ), restart;
+        /// Who did what is kept this long.
+        keep_audit: Duration = ("730d"), between(
+            DAY,
+            3_660 * DAY,
+            "an auditor asks for last year; ten years are the most"
+        ), restart;
         /// While the disk is full, up to this much is kept in memory instead.
         backlog: usize = ("64MiB"), size(
             MIB..=16 * GIB,
@@ -154,6 +201,64 @@ sections! {
         /// Health and metrics over HTTP, for a monitoring agent on this machine:
         /// a loopback address and a port. "" for off.
         listen: Option<SocketAddr> = ("127.0.0.1:8080"), loopback(), restart;
+        /// Where everything else is served over HTTPS, to people and tokens that
+        /// signed in: an address and a port, or "off".
+        https: Option<SocketAddr> = ("[::]:8443"), listener(), restart;
+        /// The name of this machine in links that people are given.
+        https_name: Option<String> = (
+            unset "sotp.example.net",
+            "the machine's own"
+        ), host().or_none(), restart;
+        /// A file with the certificate for HTTPS and those between it and its
+        /// authority, in PEM. A changed file is taken at a reload.
+        certificate: Option<PathBuf> = (
+            unset "/etc/sotp/tls/certificate.pem",
+            "one that the daemon makes itself, in /var/lib/sotp/tls"
+        ), path().or_none();
+        /// The file with the certificate's key, in PEM, for the user sotp alone.
+        key: Option<PathBuf> = (
+            unset "/etc/sotp/tls/key.pem",
+            "the self-made certificate's"
+        ), path().or_none();
+        /// A file of PEM certificates: whoever shows a certificate of one of these
+        /// authorities is the user that it names.
+        client_ca: Option<PathBuf> = (
+            unset "/etc/sotp/tls/clients.pem",
+            "nobody signs in with a certificate"
+        ), path().or_none();
+        /// A file of PEM lists of client certificates that are revoked.
+        client_crl: Option<PathBuf> = (
+            unset "/etc/sotp/tls/revoked.pem",
+            "none is"
+        ), path().or_none();
+        /// What somebody who signed in may ask in a minute; a token may have a
+        /// limit of its own.
+        requests_per_minute: u32 = (600), count(
+            1..=1_000_000,
+            "without a limit one script can keep everybody else waiting"
+        ), restart;
+        /// What one address may ask in a minute without signing in, wrong
+        /// passwords and tokens among it.
+        anonymous_per_minute: u32 = (60), count(
+            1..=100_000,
+            "signing in takes a few; many more is somebody who guesses"
+        ), restart;
+        /// Reverse proxies, by address or network: what they say in
+        /// X-Forwarded-For is believed.
+        trusted_proxies: Vec<Network> = ([]), list(
+            network("anybody could then pretend to ask from anywhere; name the proxies"),
+            0..=100,
+            "few machines stand in front of this one; for many write their network"
+        ), restart;
+        /// Web pages of other origins, such as "https://console.example.net", whose
+        /// scripts may ask with a token.
+        cors_origins: Vec<String> = ([]), list(
+            origin(),
+            0..=100,
+            "each is compared with every request's; few other sites are to be let in"
+        ), restart;
+        /// The role of the group sotp at the socket; root has every right.
+        socket_role: SocketRole = ("operator"), role();
         /// At most this many connections at a time; further ones get 503.
         connections: usize = (256), count(
             1..=65_536,
@@ -175,6 +280,161 @@ sections! {
         body: usize = ("8MiB"), size(
             64 * KIB..=256 * MIB,
             "an import must fit; each connection may hold this much memory"
+        ), restart;
+    }
+
+    /// How people sign in, and for how long.
+    [access] AccessSettings {
+        /// What proves a session is exchanged for another one this often.
+        access_ttl: Duration = ("5m"), between(
+            MINUTE,
+            15 * MINUTE,
+            "shorter is an exchange all the time; longer helps whoever stole it"
+        );
+        /// A session that nobody uses ends after this long.
+        refresh_idle: Duration = ("24h"), between(
+            5 * MINUTE,
+            30 * DAY,
+            "less signs people out over a coffee; a month unused is forgotten"
+        );
+        /// A session ends after this long, used or not.
+        session_max: Duration = ("30d"), between(
+            5 * MINUTE,
+            366 * DAY,
+            "who works a day should sign in once; once a year everybody can"
+        );
+        /// The fewest characters of a password.
+        min_password: usize = (12), count(
+            8..=64,
+            "fewer than 8 are guessed (OWASP ASVS 6.2.1); more than 64 nobody types"
+        );
+    }
+
+    /// People who sign in at an OpenID provider. Without this section nobody
+    /// does.
+    [oidc] OidcSettings {
+        /// The provider's address, exactly as it calls itself (`iss`).
+        issuer: String = (
+            required "https://id.example.net/realms/noc"
+        ), web_address("https://id.example.net/realms/noc");
+        /// What the provider knows this machine as.
+        client_id: String = (required "sotp"), line("a name", LOGIN_BYTES);
+        /// The secret that the provider gave for it, put away with `sotp secrets
+        /// set`.
+        client_secret: Option<SecretName> = (
+            unset "secret://oidc",
+            "none: a public client"
+        ), secret_reference();
+        /// Where the provider sends people back to, as it was entered there.
+        redirect: String = (
+            required "https://sotp.example.net:8443/api/v1/oidc/callback"
+        ), https_address(CALLBACK, "https://sotp.example.net:8443/api/v1/oidc/callback");
+        /// What is asked for; openid is always among it.
+        scopes: Vec<String> = (["openid", "profile", "email", "groups"]), list(
+            scope(),
+            1..=20,
+            "openid has to be asked for; no provider knows more than a few"
+        );
+        /// The claim that has somebody's groups.
+        groups_claim: String = ("groups"), line("a name", LOGIN_BYTES);
+        /// The claim that has somebody's name here.
+        user_claim: String = ("preferred_username"), line("a name", LOGIN_BYTES);
+        /// What the members of a group may do: the group, = and a role, then limits
+        /// to a tenant, sites and tags: "berlin=READONLY tenant:acme site:berlin
+        /// tag:core". A group may have several lines.
+        groups: Vec<(String, Binding)> = ([]), list(
+            group(),
+            0..=1_000,
+            "for so many people use the provider's own groups of groups"
+        );
+        /// A file of PEM certificates to trust beside the system's: for a private
+        /// certificate authority.
+        ca_file: Option<PathBuf> = (
+            unset "/etc/sotp/oidc-ca.pem",
+            "the system's alone"
+        ), path().or_none();
+        /// Whether somebody whom nobody entered becomes a user at the first sign-in.
+        create_users: bool = (false), flag();
+        /// Whether the provider's word that it asked for a second factor (`amr`)
+        /// does for ours.
+        trust_mfa: bool = (false), flag();
+    }
+
+    /// How secrets are kept: sealed, and never shown.
+    [secrets] SecretsSettings {
+        /// The file with the key that wraps all others: 32 bytes in base64, which
+        /// the package makes. Best left out: the service hands over
+        /// /etc/sotp/sotp-kek (LoadCredential=).
+        key_file: Option<PathBuf> = (
+            unset "/etc/sotp/sotp-kek",
+            "$CREDENTIALS_DIRECTORY/sotp-kek"
+        ), path().or_none(), restart;
+        /// The file with the key that comes after it, while that is exchanged.
+        new_key_file: Option<PathBuf> = (
+            unset "/etc/sotp/sotp-kek-new",
+            "$CREDENTIALS_DIRECTORY/sotp-kek-new"
+        ), path().or_none(), restart;
+        /// Where values are kept: embedded (in the store) or vault (OpenBao or
+        /// Vault, KV version 2).
+        backend: SecretsBackend = ("embedded"), word(SecretsBackend::ALL.to_vec()), restart;
+        /// What wraps the keys: key (the file above) or transit (OpenBao or Vault,
+        /// with a key that never leaves it).
+        wrap: SecretsWrap = ("key"), word(SecretsWrap::ALL.to_vec()), restart;
+    }
+
+    /// OpenBao or Vault, signed in to with an AppRole. Needed for backend =
+    /// "vault" and wrap = "transit" alone.
+    [vault] VaultSettings {
+        /// Its address.
+        address: String = (
+            required "https://vault.example.net:8200"
+        ), web_address("https://vault.example.net:8200"), restart;
+        /// A file of PEM certificates to trust beside the system's: for a private
+        /// certificate authority.
+        ca_file: Option<PathBuf> = (
+            unset "/etc/sotp/vault-ca.pem",
+            "the system's alone"
+        ), path().or_none(), restart;
+        /// The AppRole's RoleID.
+        role_id: String = (
+            required "5c2e43a1-0f5b-4d0e-9d53-6f8f2a0c7b11"
+        ), line("a RoleID", LOGIN_BYTES), restart;
+        /// The file with its SecretID, which never stands here. Best left out: put
+        /// it into /etc/sotp/vault-secret-id, and the service hands it over
+        /// (LoadCredential=).
+        secret_id_file: Option<PathBuf> = (
+            unset "/etc/sotp/vault-secret-id",
+            "$CREDENTIALS_DIRECTORY/vault-secret-id"
+        ), path().or_none(), restart;
+        /// Where AppRole is mounted.
+        auth_mount: String = ("approle"), vault_path(), restart;
+        /// The namespace.
+        namespace: Option<String> = (unset "network", "none"), vault_path().or_none(), restart;
+        /// Where KV version 2 is mounted.
+        kv_mount: String = ("secret"), vault_path(), restart;
+        /// The secrets lie below this path in it.
+        kv_path: String = ("sotp"), vault_path(), restart;
+        /// Where transit is mounted.
+        transit_mount: String = ("transit"), vault_path(), restart;
+        /// The name of the key in it.
+        transit_key: String = ("sotp"), vault_path(), restart;
+        /// A request that takes longer is given up.
+        timeout: Duration = ("5s"), between(
+            ms(100),
+            MINUTE,
+            "a far one needs a moment; nothing answers after a minute"
+        ), restart;
+        /// A value is asked for again after this long.
+        cache: Duration = ("5m"), between(
+            seconds(1),
+            DAY,
+            "more often is a load; a changed value is noticed only then"
+        ), restart;
+        /// While there is no answer, the last known value is used for this long.
+        stale: Duration = ("24h"), between(
+            seconds(1),
+            30 * DAY,
+            "polling stops when it is over; a value of last month may be revoked"
         ), restart;
     }
 
@@ -311,12 +571,17 @@ sections! {
         tls: Tls = ("starttls"), word(Tls::ALL.to_vec());
         /// The user to log in as, if the server wants that.
         user: Option<String> = (unset "sotp@example.net", "no login"), login().or_none();
-        /// The file that holds the user's password, which never stands here. Best
-        /// left out: put the password into /etc/sotp/smtp-password, and the service
-        /// hands it over (LoadCredential=).
+        /// The user's password, put away with `sotp secrets set`.
+        password: Option<SecretName> = (
+            unset "secret://smtp",
+            "the one in password_file"
+        ), secret_reference();
+        /// Instead of password: the file that holds it, which never stands here
+        /// itself. Best left out: put the password into /etc/sotp/smtp-password, and
+        /// the service hands it over (LoadCredential=).
         password_file: Option<PathBuf> = (
             unset "/etc/sotp/smtp-password",
-            "$CREDENTIALS_DIRECTORY/smtp-password, if there is a user"
+            "$CREDENTIALS_DIRECTORY/smtp-password, if there is a user and no password"
         ), path().or_none();
         /// A file of PEM certificates to trust beside the system's: for a private
         /// certificate authority.
@@ -366,7 +631,25 @@ sections! {
 const LOGIN_BYTES: usize = 255;
 
 fn login() -> One<String> {
-    crate::kinds::line("a name", LOGIN_BYTES)
+    line("a name", LOGIN_BYTES)
+}
+
+/// Where the daemon takes people back from a provider.
+const CALLBACK: &str = "/api/v1/oidc/callback";
+
+/// RFC 6749 §3.3.
+fn scope() -> One<String> {
+    One::of_text("scopes", |text| {
+        let inside = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
+        let good = !text.is_empty() && text.chars().all(inside);
+        good.then(|| text.to_owned()).ok_or_else(|| {
+            let message = format!("{} is no scope", quoted(text));
+            Mistake::new(
+                message,
+                "each is a word of its own: [\"openid\", \"email\"]",
+            )
+        })
+    })
 }
 
 /// Every setting, complete and checked.
@@ -376,6 +659,14 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Where people and programs ask.
     pub api: ApiSettings,
+    /// How people sign in.
+    pub access: AccessSettings,
+    /// People who sign in at an OpenID provider; `None`: nobody.
+    pub oidc: Option<OidcSettings>,
+    /// How secrets are kept.
+    pub secrets: SecretsSettings,
+    /// OpenBao or Vault; `None`: neither.
+    pub vault: Option<VaultSettings>,
     /// Ping.
     pub icmp: IcmpSettings,
     /// SNMP.
@@ -397,23 +688,32 @@ impl Settings {
     /// else differs can be taken while running.
     #[must_use]
     pub fn needs_restart(&self, new: &Settings) -> Vec<&'static str> {
-        let mail = |settings: &Settings| match &settings.mail {
-            Some(mail) => mail.clone(),
-            None => MailSettings::stand_in(),
-        };
         [
             self.store.needs_restart(&new.store),
             self.api.needs_restart(&new.api),
+            self.access.needs_restart(&new.access),
+            optional_needs_restart(&self.oidc, &new.oidc),
+            self.secrets.needs_restart(&new.secrets),
+            optional_needs_restart(&self.vault, &new.vault),
             self.icmp.needs_restart(&new.icmp),
             self.snmp.needs_restart(&new.snmp),
             self.dns.needs_restart(&new.dns),
             self.schedule.needs_restart(&new.schedule),
             self.rules.needs_restart(&new.rules),
-            mail(self).needs_restart(&mail(new)),
+            optional_needs_restart(&self.mail, &new.mail),
             self.log.needs_restart(&new.log),
         ]
         .concat()
     }
+}
+
+/// A section that comes or goes differs from one without any value.
+fn optional_needs_restart<S: Section + Clone>(
+    old: &Option<S>,
+    new: &Option<S>,
+) -> Vec<&'static str> {
+    let or_none = |section: &Option<S>| section.clone().unwrap_or_else(S::stand_in);
+    or_none(old).needs_restart(&or_none(new))
 }
 
 /// A section, described for people.
@@ -434,8 +734,15 @@ fn section_doc<S: Section>() -> SectionDoc {
     SectionDoc {
         name: S::NAME,
         help: S::help(),
-        optional: S::NAME == MailSettings::NAME,
+        optional: false,
         keys: S::keys(),
+    }
+}
+
+fn optional_section_doc<S: Section>() -> SectionDoc {
+    SectionDoc {
+        optional: true,
+        ..section_doc::<S>()
     }
 }
 
@@ -446,12 +753,16 @@ pub fn sections_reference() -> Vec<SectionDoc> {
     vec![
         section_doc::<StoreSettings>(),
         section_doc::<ApiSettings>(),
+        section_doc::<AccessSettings>(),
+        optional_section_doc::<OidcSettings>(),
+        section_doc::<SecretsSettings>(),
+        optional_section_doc::<VaultSettings>(),
         section_doc::<IcmpSettings>(),
         section_doc::<SnmpSettings>(),
         section_doc::<DnsSettings>(),
         section_doc::<ScheduleSettings>(),
         section_doc::<RulesSettings>(),
-        section_doc::<MailSettings>(),
+        optional_section_doc::<MailSettings>(),
         section_doc::<LogSettings>(),
     ]
 }

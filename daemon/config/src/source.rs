@@ -197,7 +197,10 @@ fn explain(message: &str, culprit: &str, line: &str) -> (String, String) {
     let ours = |message: &str, hint: &str| (message.to_owned(), hint.to_owned());
     let begins = |start| message.starts_with(start);
     if begins("string values must be quoted") {
-        return explain_bare_word(culprit);
+        return match holds_a_secret(line) {
+            true => explain_bare_secret(),
+            false => explain_bare_word(culprit),
+        };
     }
     if begins("duplicate key") {
         return (
@@ -232,6 +235,23 @@ fn explain(message: &str, culprit: &str, line: &str) -> (String, String) {
     (
         format!("not TOML: {message}"),
         "a line is [section], key = value or # comment; text stands in quotes".to_owned(),
+    )
+}
+
+/// Whether a key stands in `line` whose value people take for the secret itself:
+/// what stands there is not to be repeated.
+fn holds_a_secret(line: &str) -> bool {
+    let key = line.split('=').next().unwrap_or_default();
+    let key = key.rsplit('.').next().unwrap_or_default();
+    let key = key.trim_matches(|c: char| c.is_whitespace() || c == '"' || c == '\'');
+    !key.ends_with("_file") && ["password", "secret"].iter().any(|word| key.contains(word))
+}
+
+fn explain_bare_secret() -> (String, String) {
+    (
+        "the value stands without quotes".to_owned(),
+        "write \"secret://NAME\", which names a secret; the secret itself never stands here"
+            .to_owned(),
     )
 }
 

@@ -13,12 +13,13 @@ fn etc(name: &str) -> String {
     fs::read_to_string(etc.join(name)).unwrap()
 }
 
-/// A shipped file with everything in it put to use.
+/// A shipped file with everything in it put to use, but for a second password.
 fn uncommented(name: &str) -> Vec<u8> {
     let text = etc(name);
     let is_setting = |rest: &&str| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase());
     let lines = text
         .lines()
+        .filter(|line| !line.starts_with("#password_file"))
         .map(|line| line.strip_prefix('#').filter(is_setting).unwrap_or(line));
     lines.collect::<Vec<_>>().join("\n").into_bytes()
 }
@@ -71,6 +72,12 @@ fn spoil() -> impl Strategy<Value = Spoil> {
         "[mail]\n",
         "[[rule]]\n",
         "\u{1b}[31m",
+        "[oidc]\n",
+        "[vault]\n",
+        "https://",
+        "secret://",
+        "/0",
+        ":",
     ];
     prop_oneof![
         any::<u8>().prop_map(Spoil::Replace),
@@ -123,6 +130,16 @@ fn every_problem_lies_inside(problems: &Problems, file: &PathBuf, bytes: &[u8]) 
 
 fn spoils() -> impl Strategy<Value = Vec<(prop::sample::Index, Spoil)>> {
     prop::collection::vec((any::<prop::sample::Index>(), spoil()), 1..6)
+}
+
+#[test]
+fn an_unspoilt_file_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("sotp.toml");
+    fs::write(&file, uncommented("sotp.toml")).unwrap();
+    if let Err(problems) = read(&file, None) {
+        panic!("{problems}");
+    }
 }
 
 proptest! {

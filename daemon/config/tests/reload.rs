@@ -31,11 +31,24 @@ fn keys_that_wait_for_a_restart_are_named() {
 }
 
 #[test]
+fn a_vault_that_comes_or_goes_waits_for_a_restart() {
+    let old = Settings::default();
+    let new = settings("[vault]\naddress = \"https://v.example.net\"\nrole_id = \"r\"\n");
+    let named = old.needs_restart(&new);
+    assert!(named.contains(&"vault.address"), "{named:?}");
+    assert_eq!(new.needs_restart(&old), named);
+}
+
+#[test]
 fn what_can_be_taken_while_running_is_not_named() {
     let old = Settings::default();
     let new = settings(
         "[icmp]\nevery = \"1m\"\n[rules]\ndir = \"/srv/rules\"\n[log]\nlevel = \"debug\"\n\
-         [mail]\nserver = \"mail.example.net\"\nfrom = \"a@b.c\"\nto = [\"d@e.f\"]\n",
+         [mail]\nserver = \"mail.example.net\"\nfrom = \"a@b.c\"\nto = [\"d@e.f\"]\n\
+         [access]\naccess_ttl = \"1m\"\n[api]\nsocket_role = \"readonly\"\n\
+         certificate = \"/c\"\nkey = \"/k\"\nclient_ca = \"/a\"\nclient_crl = \"/r\"\n\
+         [oidc]\nissuer = \"https://i.example.net\"\nclient_id = \"sotp\"\n\
+         redirect = \"https://s.example.net/api/v1/oidc/callback\"\n",
     );
     assert_ne!(old, new);
     assert_eq!(old.needs_restart(&new), [""; 0]);

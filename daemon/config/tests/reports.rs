@@ -6,6 +6,7 @@
 use std::fs;
 
 use config::{Loaded, Problems, read, read_rules};
+use model::{Role, SecretName};
 
 /// Reads `text` as `sotp.toml`.
 fn load(text: impl AsRef<[u8]>) -> Result<Loaded, Problems> {
@@ -79,7 +80,7 @@ sotp.toml:9:8: snmp.port: "161" is no whole number
 sotp.toml:10:11: "2s" stands without quotes
   hint: write "2s"
 sotp.toml:13:10: api.listen: 0.0.0.0:8080 can be reached from other machines
-  hint: use 127.0.0.1 or [::1]: remote access comes together with users, without whom anyone could ask
+  hint: use 127.0.0.1 or [::1]: other machines come in by https, where people and tokens sign in
 sotp.toml:15:2: mail.from: is missing
   hint: add from = …: a mail address, or "Name <address>"
 sotp.toml:17:7: mail.tls: "ssl" is not known here
@@ -252,6 +253,158 @@ fn mail_settings_that_contradict_each_other_are_refused_by_name() {
 }
 
 #[test]
+fn a_mail_password_is_kept_in_one_place() {
+    let both = format!(
+        "{MAIL}user = \"u\"\npassword = \"secret://smtp\"\npassword_file = \"/etc/sotp/p\"\n"
+    );
+    let said = "sotp.toml:7:1: mail.password_file: there is a password, too";
+    refused(&both, said);
+    refused(
+        &both.replace("user = \"u\"\n", ""),
+        "there is a password, too",
+    );
+    refused(
+        &format!("{MAIL}password = \"secret://smtp\"\n"),
+        "sotp.toml:5:1: mail.password: there is a password, but no user",
+    );
+}
+
+#[test]
+fn settings_of_people_and_secrets_that_contradict_each_other_are_refused_by_name() {
+    for (text, said) in [
+        (
+            "[api]\ncertificate = \"/c.pem\"\n",
+            "sotp.toml:2:1: api.certificate: there is a certificate, but no key",
+        ),
+        (
+            "[api]\nkey = \"/k.pem\"\n",
+            "sotp.toml:2:1: api.key: there is a key, but no certificate",
+        ),
+        (
+            "[api]\nclient_crl = \"/r.pem\"\n",
+            "sotp.toml:2:1: api.client_crl: certificates are revoked, but nobody",
+        ),
+        (
+            "[access]\naccess_ttl = \"15m\"\nrefresh_idle = \"10m\"\n",
+            "sotp.toml:3:1: access.refresh_idle: a session ends after 10m without an exchange, \
+             but one comes every 15m",
+        ),
+        (
+            "[access]\nsession_max = \"1h\"\n",
+            "sotp.toml:2:1: access.session_max: a session may rest for 1d, but lasts 1h at most",
+        ),
+        (
+            "[secrets]\nbackend = \"vault\"\n",
+            "sotp.toml:2:1: secrets.backend: nothing says where the vault is",
+        ),
+        (
+            "[secrets]\nwrap = \"transit\"\n",
+            "sotp.toml:2:1: secrets.wrap: nothing says where the vault is",
+        ),
+        (
+            "[secrets]\nkey_file = \"/k\"\nnew_key_file = \"/k\"\n",
+            "sotp.toml:3:1: secrets.new_key_file: the new key is the old one",
+        ),
+    ] {
+        refused(text, said);
+    }
+}
+
+const OIDC: &str = "[oidc]\nissuer = \"https://id.example.net\"\nclient_id = \"sotp\"\n\
+                    redirect = \"https://s.example.net/api/v1/oidc/callback\"\n";
+const VAULT: &str = "[vault]\naddress = \"https://v.example.net\"\nrole_id = \"r\"\n";
+
+#[test]
+fn provider_and_vault_are_refused_what_would_never_work() {
+    assert!(load(format!("{OIDC}{VAULT}")).is_ok());
+    for (text, said) in [
+        (
+            format!("{OIDC}scopes = [\"email\"]\n"),
+            "sotp.toml:5:1: oidc.scopes: openid is not among them",
+        ),
+        (
+            OIDC.replace("https://s.", "http://s."),
+            "sotp.toml:4:12: oidc.redirect: \"http://s.example.net/api/v1/oidc/callback\" does not \
+             begin with https://",
+        ),
+        (
+            OIDC.replace("/callback", ""),
+            "does not end in /api/v1/oidc/callback",
+        ),
+        (
+            OIDC.replace("https://id.", "http://id."),
+            "oidc.issuer: \"http://id.example.net\" is not protected on its way",
+        ),
+        (
+            format!("{VAULT}cache = \"1h\"\nstale = \"30m\"\n"),
+            "sotp.toml:5:1: vault.stale: a value is given up after 30m, but asked for again every 1h",
+        ),
+        (
+            "[vault]\nrole_id = \"r\"\n".to_owned(),
+            "sotp.toml:1:2: vault.address: is missing",
+        ),
+    ] {
+        refused(&text, said);
+    }
+}
+
+#[test]
+fn a_vault_that_cannot_be_read_is_not_called_missing() {
+    let said = "vault: is a section, not a number";
+    refused("vault = 5\n[secrets]\nbackend = \"vault\"\n", said);
+}
+
+#[test]
+fn a_secret_in_the_settings_is_refused_and_not_repeated() {
+    for value in [
+        "\"hunter2\"",
+        "hunter2",
+        "'hunter2'",
+        "[\"hunter2\"]",
+        "{ hunter2 = 1 }",
+    ] {
+        for text in [
+            format!("{MAIL}user = \"u\"\npassword = {value}\n"),
+            format!("{OIDC}client_secret = {value}\n"),
+            format!("oidc.client_secret = {value}\n"),
+        ] {
+            let report = report(&text);
+            assert!(report.contains("secret://NAME"), "{text}\nsays\n{report}");
+            assert!(!report.contains("hunter2"), "{text}\nsays\n{report}");
+        }
+    }
+}
+
+#[test]
+fn who_may_do_what_is_read_as_it_is_written() {
+    let text = format!(
+        "[api]\nhttps = \"off\"\nsocket_role = \"auditor\"\n\
+         trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n\
+         {OIDC}client_secret = \"secret://oidc\"\n\
+         groups = [\"noc=OPERATOR\", \"noc=AUDITOR tenant:acme\"]\n"
+    );
+    let settings = load(text).unwrap().settings;
+    assert_eq!(settings.api.https, None);
+    assert_eq!(settings.api.socket_role.0, Role::Auditor);
+    let proxy = "10.1.2.3".parse().unwrap();
+    assert!(
+        settings
+            .api
+            .trusted_proxies
+            .iter()
+            .any(|network| network.contains(proxy))
+    );
+    let oidc = settings.oidc.unwrap();
+    assert_eq!(oidc.client_secret, Some(SecretName("oidc".to_owned())));
+    let roles: Vec<(&str, Role)> = oidc
+        .groups
+        .iter()
+        .map(|(group, binding)| (group.as_str(), binding.role))
+        .collect();
+    assert_eq!(roles, [("noc", Role::Operator), ("noc", Role::Auditor)]);
+}
+
+#[test]
 fn a_contradiction_with_a_value_that_cannot_be_read_waits_until_it_can() {
     refused("[icmp]\nevery = \"1s\"\nprobes = \"many\"\n", "icmp.probes");
 }
@@ -270,6 +423,11 @@ fn the_mail_port_follows_tls_and_the_password_its_user() {
     assert_eq!(mail("tls = \"none\"\n").port, 25);
     assert_eq!(mail("tls = \"none\"\nport = 1025\n").port, 1025);
     assert_eq!(mail("user = \"u\"\n").password_file, None);
+    let sealed = mail("user = \"u\"\npassword = \"secret://smtp\"\n");
+    assert_eq!(
+        (sealed.password_file, sealed.password.is_some()),
+        (None, true)
+    );
     let named = mail("user = \"u\"\npassword_file = \"/etc/sotp/p\"\n");
     assert_eq!(named.password_file, Some("/etc/sotp/p".into()));
 }
@@ -288,7 +446,10 @@ fn a_section_that_is_no_section_is_told_how_to_open() {
 fn a_key_in_the_wrong_section_is_told_the_right_one() {
     refused("[icmp]\nretries = 1\n", "it belongs into section [snmp]");
     refused("[snmp]\nevry = \"1m\"\n", "did you mean \"every\"?");
-    refused("colour = 1\n", "known: store, api, icmp");
+    refused(
+        "colour = 1\n",
+        "known: store, api, access, oidc, secrets, vault, icmp",
+    );
 }
 
 #[test]

@@ -97,6 +97,31 @@ clear = 1_000.5
 }
 
 #[test]
+fn a_rule_of_a_tenant_says_so_before_its_name() {
+    let text = |name: &str| {
+        format!(
+            "[[rule]]\nname = \"{name}\"\nseverity = \"info\"\n\
+             availability = {{ check = \"icmp\", rounds = 1 }}\n"
+        )
+    };
+    let rules = load(&format!("{}{}", text("acme/silent"), text("silent"))).unwrap();
+    let tenants: Vec<Option<String>> = rules
+        .iter()
+        .map(|rule| rule.tenant().map(|tenant| tenant.to_string()))
+        .collect();
+    assert_eq!(tenants, [Some("acme".to_owned()), None]);
+    for (name, said) in [
+        ("a/b/c", "it has more than one /"),
+        ("Acme/silent", "is no name of a tenant"),
+        ("acme/", "it is empty"),
+        ("default/silent", "leave \"default/\" out"),
+    ] {
+        let report = load(&text(name)).unwrap_err().to_string();
+        assert!(report.contains(said), "{name}: {report}");
+    }
+}
+
+#[test]
 fn availability_counts_rounds_or_time() {
     let text = |after: &str| format!("[rule.availability]\ncheck = \"snmp\"\n{after}\n");
     for (after, expected) in [

@@ -25,11 +25,17 @@ fn settings(text: &str) -> Settings {
     }
 }
 
-/// `text` with every setting in it put to use: `#key = value`, not `# prose`.
-fn uncommented(text: &str) -> String {
+/// The two settings of which one excludes the other.
+const EITHER: [&str; 2] = ["mail.password", "mail.password_file"];
+
+/// `text` with every setting in it put to use: `#key = value`, not `# prose`;
+/// but for the one called `without`, of [`EITHER`].
+fn uncommented(text: &str, without: &str) -> String {
+    let left_out = format!("#{} = ", without.rsplit('.').next().unwrap());
     let is_setting = |rest: &&str| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase());
     let lines = text
         .lines()
+        .filter(|line| !line.starts_with(&left_out))
         .map(|line| line.strip_prefix('#').filter(is_setting).unwrap_or(line));
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -115,38 +121,58 @@ fn the_shipped_file_changes_nothing() {
     assert_eq!(settings(&shipped), settings(""));
 }
 
-#[test]
-fn the_shipped_file_with_every_line_in_use_says_the_defaults_and_mail() {
-    let shipped = fs::read_to_string(etc().join("sotp.toml")).unwrap();
-    let all = settings(&uncommented(&shipped));
-    let mail = all.mail.clone().unwrap();
-    assert_eq!(Settings { mail: None, ..all }, settings(""));
+/// `settings` without what has no value unless somebody gives it one.
+fn without_extras(settings: Settings) -> Settings {
+    let mut settings = settings;
+    let api = &mut settings.api;
+    (api.https_name, api.certificate, api.key) = (None, None, None);
+    (api.client_ca, api.client_crl) = (None, None);
+    settings.secrets.key_file = None;
+    settings.secrets.new_key_file = None;
+    if let Some(oidc) = &mut settings.oidc {
+        (oidc.client_secret, oidc.ca_file) = (None, None);
+    }
+    if let Some(vault) = &mut settings.vault {
+        (vault.ca_file, vault.secret_id_file, vault.namespace) = (None, None, None);
+    }
+    if let Some(mail) = &mut settings.mail {
+        (mail.user, mail.password, mail.password_file, mail.ca_file) = (None, None, None, None);
+    }
+    settings
+}
 
-    let needed = "[mail]\nserver = \"mail.example.net\"\nfrom = \"SOTP <sotp@example.net>\"\n\
-                  to = [\"noc@example.net\"]\n";
-    let least = settings(needed).mail.unwrap();
-    let extras = config::MailSettings {
-        user: None,
-        password_file: None,
-        ca_file: None,
-        ..mail
-    };
-    assert_eq!(extras, least);
+#[test]
+fn the_shipped_file_with_every_line_in_use_says_the_defaults() {
+    let shipped = fs::read_to_string(etc().join("sotp.toml")).unwrap();
+    let needed = "\
+        [mail]\nserver = \"mail.example.net\"\nfrom = \"SOTP <sotp@example.net>\"\n\
+        to = [\"noc@example.net\"]\n\
+        [vault]\naddress = \"https://vault.example.net:8200\"\n\
+        role_id = \"5c2e43a1-0f5b-4d0e-9d53-6f8f2a0c7b11\"\n\
+        [oidc]\nissuer = \"https://id.example.net/realms/noc\"\nclient_id = \"sotp\"\n\
+        redirect = \"https://sotp.example.net:8443/api/v1/oidc/callback\"\n";
+    for without in EITHER {
+        let all = settings(&uncommented(&shipped, without));
+        assert_eq!(without_extras(all), settings(needed), "without {without}");
+    }
 }
 
 #[test]
 fn every_key_is_shipped_once_and_explained() {
-    let shipped = uncommented(&fs::read_to_string(etc().join("sotp.toml")).unwrap());
+    let shipped = fs::read_to_string(etc().join("sotp.toml")).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("sotp.toml");
-    fs::write(&file, &shipped).unwrap();
-    let effective = read(&file, None).unwrap().effective;
-
-    let from_file = effective.iter().filter(|one| one.origin != Origin::Default);
-    let in_file: Vec<&str> = from_file.map(|one| one.key.as_str()).collect();
     let reference = settings_reference();
-    let known: Vec<&str> = reference.iter().map(|doc| doc.key.as_str()).collect();
-    assert_eq!(in_file, known);
+    for without in EITHER {
+        fs::write(&file, uncommented(&shipped, without)).unwrap();
+        let effective = read(&file, None).unwrap().effective;
+
+        let from_file = effective.iter().filter(|one| one.origin != Origin::Default);
+        let in_file: Vec<&str> = from_file.map(|one| one.key.as_str()).collect();
+        let known = reference.iter().map(|doc| doc.key.as_str());
+        let known: Vec<&str> = known.filter(|key| *key != without).collect();
+        assert_eq!(in_file, known);
+    }
     for doc in &reference {
         assert!(doc.help.ends_with(['.', ')']), "{}: {}", doc.key, doc.help);
         assert!(!doc.kind.is_empty() && !doc.example.is_empty(), "{doc:?}");
@@ -169,9 +195,14 @@ fn what_is_shown_as_in_force_is_itself_a_settings_file() {
         .collect();
     assert_eq!(settings(&shown), loaded.settings);
     assert!(shown.contains("mail.port = 587\n"), "{shown}");
-    assert!(
-        shown.contains("mail.password_file = \"/run/credentials/sotpd.service/smtp-password\"\n")
-    );
+    for (key, credential) in [
+        ("mail.password_file", "smtp-password"),
+        ("secrets.key_file", "sotp-kek"),
+        ("secrets.new_key_file", "sotp-kek-new"),
+    ] {
+        let line = format!("{key} = \"/run/credentials/sotpd.service/{credential}\"\n");
+        assert!(shown.contains(&line), "{shown}");
+    }
 
     let origin = |key: &str| {
         let found = loaded.effective.iter().find(|one| one.key == key);
