@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CredentialName, Timestamp};
+use crate::{CredentialName, TenantName, Timestamp};
 
 /// The name of a secret, as in `secret://name`; `tenant/name` in any tenant but
 /// the default one. Names that begin with a dot are the daemon's own.
@@ -21,6 +21,17 @@ impl SecretName {
         reference
             .strip_prefix(SecretName::SCHEME)
             .map(|name| SecretName(name.to_owned()))
+    }
+
+    /// The secret of a credential whose value came with it.
+    #[must_use]
+    pub fn of_credential(credential: &CredentialName) -> SecretName {
+        let tenant = TenantName::of(&credential.0);
+        let name = match credential.0.split_once('/') {
+            Some((_, name)) => name,
+            None => credential.0.as_str(),
+        };
+        SecretName(tenant.qualify(&format!("credential.{name}")))
     }
 
     /// Whether it is the daemon's own, which nobody sees or sets by hand.
