@@ -9,7 +9,7 @@ use crate::key::Section;
 use crate::kinds::toml_text;
 use crate::problem::{Problems, nearest};
 use crate::sense::check_sense;
-use crate::settings::{Settings, sections_reference, settings_reference};
+use crate::settings::{MailSettings, Settings, sections_reference, settings_reference};
 use crate::source::Source;
 use crate::table::{Below, Findings, Found, TableReader, capped};
 
@@ -60,11 +60,12 @@ pub struct Loaded {
 
 /// Reads the settings file at `path`; blocks.
 ///
-/// `credentials_directory` is where the service manager puts secrets: files in
-/// it stand for those that the settings do not name: `smtp-password` (if there
-/// is a mail user and no `password`), `sotp-kek`, `sotp-kek-new` and
-/// `vault-secret-id`. They are neither opened nor looked for here. If neither is
-/// known, the setting stays `None`.
+/// `credentials_directory` is where the service manager puts secrets: there
+/// `smtp-password` is looked for if the settings name a mail user but neither
+/// its password nor a file with it. It is neither opened nor looked for here. If
+/// none of them is known, `password_file` stays `None`. The files of keys stay
+/// `None` where the settings do not name them: which of them there have to be is
+/// for whoever opens the secrets to say.
 ///
 /// # Errors
 ///
@@ -209,11 +210,8 @@ fn section_of_stray_key(name: &str) -> Option<String> {
     (!homes.is_empty()).then(|| format!("it belongs into a section: {}", homes.join(" or ")))
 }
 
-/// The names of secrets among the service manager's credentials.
+/// The name of the mail password among the service manager's credentials.
 const PASSWORD_CREDENTIAL: &str = "smtp-password";
-const KEY_CREDENTIAL: &str = "sotp-kek";
-const NEW_KEY_CREDENTIAL: &str = "sotp-kek-new";
-const SECRET_ID_CREDENTIAL: &str = "vault-secret-id";
 
 /// Fills in what follows from other settings.
 fn complete(
@@ -221,33 +219,28 @@ fn complete(
     credentials_directory: Option<&Path>,
     findings: &mut Findings,
 ) {
-    let mut hand_over = |file: &mut Option<PathBuf>, key, credential| {
-        if absent(findings, key) {
-            *file = credentials_directory.map(|directory| directory.join(credential));
-        }
-        if let Some(file) = file.as_ref().filter(|_| absent(findings, key)) {
-            show(findings, key, toml_text(&file.to_string_lossy()));
-        }
-    };
-    let secrets = &mut settings.secrets;
-    hand_over(&mut secrets.key_file, "secrets.key_file", KEY_CREDENTIAL);
-    let new_key = "secrets.new_key_file";
-    hand_over(&mut secrets.new_key_file, new_key, NEW_KEY_CREDENTIAL);
-    if let Some(vault) = &mut settings.vault {
-        let secret_id = "vault.secret_id_file";
-        hand_over(&mut vault.secret_id_file, secret_id, SECRET_ID_CREDENTIAL);
-    }
     let Some(mail) = &mut settings.mail else {
         return;
     };
-    if mail.user.is_some() && mail.password.is_none() {
-        let password = "mail.password_file";
-        hand_over(&mut mail.password_file, password, PASSWORD_CREDENTIAL);
-    }
     if absent(findings, "mail.port") {
         mail.port = mail.tls.port();
         show(findings, "mail.port", mail.port.to_string());
     }
+    if absent(findings, "mail.password_file") {
+        mail.password_file = default_password_file(mail, credentials_directory);
+        if let Some(file) = &mail.password_file {
+            show(
+                findings,
+                "mail.password_file",
+                toml_text(&file.to_string_lossy()),
+            );
+        }
+    }
+}
+
+fn default_password_file(mail: &MailSettings, directory: Option<&Path>) -> Option<PathBuf> {
+    mail.user.as_ref().filter(|_| mail.password.is_none())?;
+    Some(directory?.join(PASSWORD_CREDENTIAL))
 }
 
 /// Whether the file could have this key and has not.
