@@ -20,10 +20,16 @@ const NO_ROUTE: &str = "none";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The request's id, as it is in the answer, the log and the audit log.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) String);
+
 /// Answers one request, whatever its handler does.
-pub(crate) async fn answer(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(crate) async fn answer(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
+    // whatever id the client sends: ours is unlike any other
     let id = api.next_request_id();
+    request.extensions_mut().insert(RequestId(id.clone()));
     let method = request.method().clone();
     let route = route_of(&request);
 

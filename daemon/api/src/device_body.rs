@@ -6,9 +6,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use model::{
-    Address, Credential, CredentialName, Device, DeviceDraft, DeviceId, DeviceKind, IcmpPoll,
-    PollSettings, SnmpPoll, checked_name,
+    Address, CredentialName, Device, DeviceDraft, DeviceId, DeviceKind, IcmpPoll, PollSettings,
+    SnmpPoll, checked_name,
 };
+use secrets::SecretBytes;
 use serde::Serialize;
 use serde_json::Value;
 use store::Inventory;
@@ -177,7 +178,7 @@ fn name_of(id: DeviceId, inventory: &Inventory) -> String {
 pub(crate) fn meant(text: &str, inventory: &Inventory) -> Option<DeviceId> {
     match text.parse() {
         Ok(id) => inventory.device(DeviceId(id)).map(|device| device.id),
-        Err(_) => inventory.by_name(text).map(|device| device.id),
+        Err(_) => inventory.named(text).first().map(|device| device.id),
     }
 }
 
@@ -261,6 +262,7 @@ impl Rest {
             poll: self.poll,
             credential: self.credential,
             enabled: self.enabled,
+            tenant: model::TenantName::default_tenant(),
         }
     }
 }
@@ -351,7 +353,7 @@ fn read_credential(body: &Object<'_>, known: &Known<'_>) -> Option<CredentialNam
 
 /// Takes `snmp_community` out of the body of a new device, which is then a
 /// device like any other.
-pub(crate) fn take_community(value: &mut Value, mistakes: &Mistakes) -> Option<Credential> {
+pub(crate) fn take_community(value: &mut Value, mistakes: &Mistakes) -> Option<SecretBytes> {
     let body = value.as_object_mut()?;
     let community = body.remove("snmp_community")?;
     if body.get("credential").is_some_and(|named| !named.is_null()) {
@@ -375,11 +377,9 @@ pub(crate) fn read_community(
     community: &str,
     pointer: &str,
     mistakes: &Mistakes,
-) -> Option<Credential> {
+) -> Option<SecretBytes> {
     if (1..=COMMUNITY_BYTES).contains(&community.len()) {
-        return Some(Credential::SnmpV2c {
-            community: community.as_bytes().to_vec(),
-        });
+        return Some(SecretBytes::new(community.as_bytes().to_vec()));
     }
     mistakes.at(
         pointer,

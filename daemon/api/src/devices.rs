@@ -6,13 +6,15 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use model::{Address, CredentialName, Device, DeviceDraft, DeviceId, DeviceKind, Timestamp};
+use model::{Address, CredentialKind, Device, DeviceDraft, DeviceId, DeviceKind, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use store::{Inventory, Refusal, WriteError};
 use utoipa::ToSchema;
 
 use crate::Api;
+use crate::caller::Caller;
+use crate::credentials::{record, sealed};
 use crate::daemon::PollNowRefused;
 use crate::device_body::{self, DeviceBody, Known, NewDeviceBody};
 use crate::device_view::{DeviceView, Viewer};
@@ -20,7 +22,7 @@ use crate::mistakes::Mistakes;
 use crate::page::{self, Cursor};
 use crate::problem::{Kind, Problem, not_written};
 use crate::query::{self, Query};
-use crate::request::{Json, JsonAnswer, Path, Peer, etag, expected};
+use crate::request::{Json, JsonAnswer, Path, etag, require_match};
 
 /// Bytes of a search; names are shorter.
 const SEARCH_BYTES: usize = 256;
@@ -328,7 +330,7 @@ fn shown(api: &Api, status: StatusCode, device: &Device) -> Response {
 )]
 pub(crate) async fn create_device(
     State(api): State<Api>,
-    peer: Peer,
+    caller: Caller,
     uri: Uri,
     Json(mut body): Json,
 ) -> Result<Response, Problem> {
@@ -337,17 +339,23 @@ pub(crate) async fn create_device(
     let community = device_body::take_community(&mut body, &mistakes);
     let draft = read_draft(&api, &body, &mistakes);
     let mut draft = mistakes.or(Kind::Invalid, draft)?;
-    let credential = community.map(|community| {
-        let name = CredentialName(draft.name.clone());
-        draft.credential = Some(name.clone());
-        (name, community)
-    });
+    let now = api.now();
+    let credential = match community {
+        None => None,
+        Some(community) => {
+            let name = draft.tenant.qualify(&draft.name.replace('/', "-"));
+            let (secret, sealed) = sealed(&api, &caller, &name, &community, now).await?;
+            let credential = record(&name, CredentialKind::SnmpV2c, secret, now);
+            draft.credential = Some(credential.name.clone());
+            Some((credential, Some(sealed)))
+        }
+    };
     let created = api
         .store()
-        .create_device(draft, credential, api.now())
+        .create_device(&caller.by(), draft, credential, api.now())
         .await;
     let device = created.map_err(|error| failed(&api, &error))?;
-    peer.did("device created", &device.name);
+    caller.did("device created", &device.name);
 
     let path = [(header::LOCATION, format!("/api/v1/devices/{}", device.id))];
     Ok((path, shown(&api, StatusCode::CREATED, &device)).into_response())
@@ -389,23 +397,23 @@ fn failed(api: &Api, error: &WriteError) -> Problem {
 pub(crate) async fn replace_device(
     State(api): State<Api>,
     Path(asked): Path<String>,
-    peer: Peer,
+    caller: Caller,
     headers: HeaderMap,
     uri: Uri,
     Json(body): Json,
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
     let device = find(&api, &asked)?;
-    let revision = expected(&headers, device.revision)?;
+    let revision = require_match(&headers, device.revision)?;
     let mistakes = Mistakes::default();
     let draft = read_draft(&api, &body, &mistakes);
     let draft = mistakes.or(Kind::Invalid, draft)?;
     let changed = api
         .store()
-        .replace_device(device.id, draft, revision, api.now())
+        .replace_device(&caller.by(), device.id, draft, revision, api.now())
         .await
         .map_err(|error| failed(&api, &error))?;
-    peer.did("device changed", &changed.name);
+    caller.did("device changed", &changed.name);
     Ok(shown(&api, StatusCode::OK, &changed))
 }
 
@@ -433,7 +441,7 @@ pub(crate) async fn replace_device(
 pub(crate) async fn patch_device(
     State(api): State<Api>,
     Path(asked): Path<String>,
-    peer: Peer,
+    caller: Caller,
     headers: HeaderMap,
     uri: Uri,
     Json(patch): Json,
@@ -452,14 +460,15 @@ pub(crate) async fn patch_device(
     );
     for _ in 0..PATCH_TRIES {
         let device = find(&api, &id)?;
-        expected(&headers, device.revision)?;
+        require_match(&headers, device.revision)?;
         let draft = patched(&api, &device, &patch)?;
-        let write = api
-            .store()
-            .replace_device(device.id, draft, Some(device.revision), api.now());
+        let by = caller.by();
+        let write =
+            api.store()
+                .replace_device(&by, device.id, draft, Some(device.revision), api.now());
         match write.await {
             Ok(changed) => {
-                peer.did("device changed", &changed.name);
+                caller.did("device changed", &changed.name);
                 return Ok(shown(&api, StatusCode::OK, &changed));
             }
             Err(error @ WriteError::Refused(Refusal::RevisionMismatch { .. })) => {
@@ -523,19 +532,19 @@ fn merge(target: &mut Value, patch: &Value) {
 pub(crate) async fn delete_device(
     State(api): State<Api>,
     Path(asked): Path<String>,
-    peer: Peer,
+    caller: Caller,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
     let device = find(&api, &asked)?;
-    let revision = expected(&headers, device.revision)?;
+    let revision = require_match(&headers, device.revision)?;
     let deleted = api
         .store()
-        .delete_device(device.id, revision, api.now())
+        .delete_device(&caller.by(), device.id, revision, api.now())
         .await
         .map_err(|error| failed(&api, &error))?;
-    peer.did("device deleted", &deleted.name);
+    caller.did("device deleted", &deleted.name);
     Ok(shown(&api, StatusCode::OK, &deleted))
 }
 
@@ -554,17 +563,17 @@ pub(crate) async fn delete_device(
 pub(crate) async fn restore_device(
     State(api): State<Api>,
     Path(asked): Path<String>,
-    peer: Peer,
+    caller: Caller,
     uri: Uri,
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
     let id = find_deleted(&api, &asked)?;
     let restored = api
         .store()
-        .restore_device(id, api.now())
+        .restore_device(&caller.by(), id, api.now())
         .await
         .map_err(|error| failed(&api, &error))?;
-    peer.did("device restored", &restored.name);
+    caller.did("device restored", &restored.name);
     Ok(shown(&api, StatusCode::OK, &restored))
 }
 

@@ -16,11 +16,12 @@ use store::{Inventory, Refusal, Store};
 use utoipa::ToSchema;
 
 use crate::Api;
+use crate::caller::Caller;
 use crate::device_body::{self, Known, meant};
 use crate::mistakes::{Mistakes, did_you_mean};
 use crate::problem::{Kind, Mistake, Problem, not_written, refused};
 use crate::query;
-use crate::request::{Csv, JsonAnswer, Peer};
+use crate::request::{Csv, JsonAnswer};
 
 /// The columns that a table may have, in any order.
 const COLUMNS: [&str; 12] = [
@@ -122,17 +123,17 @@ impl CellMistake {
 )]
 pub(crate) async fn import_devices(
     State(api): State<Api>,
-    peer: Peer,
+    caller: Caller,
     uri: Uri,
     csv: Csv,
 ) -> Result<JsonAnswer<ImportReport>, Problem> {
     query::none(&uri)?;
     let lines = api.read(move |store| read_table(&csv.body, store)).await?;
-    let lines = enter(&api, lines).await?;
+    let lines = enter(&api, &caller, lines).await?;
 
     let report = report(lines);
     let counts = format!("{} lines, {} refused", report.created, report.failed);
-    peer.did("devices imported", &counts);
+    caller.did("devices imported", &counts);
     Ok(JsonAnswer(report))
 }
 
@@ -392,7 +393,7 @@ fn in_column(mistake: Mistake) -> CellMistake {
 }
 
 /// Enters the good lines, parents before children.
-async fn enter(api: &Api, mut lines: Vec<Line>) -> Result<Vec<Line>, Problem> {
+async fn enter(api: &Api, caller: &Caller, mut lines: Vec<Line>) -> Result<Vec<Line>, Problem> {
     let mut entered = false;
     for _ in 0..WAVES {
         let wave = next_wave(&mut lines, &api.store().inventory());
@@ -403,7 +404,10 @@ async fn enter(api: &Api, mut lines: Vec<Line>) -> Result<Vec<Line>, Problem> {
             .iter()
             .filter_map(|place| lines[*place].draft.take())
             .collect();
-        let written = api.store().create_devices(drafts, api.now()).await;
+        let written = api
+            .store()
+            .create_devices(&caller.by(), drafts, api.now())
+            .await;
         let inventory = api.store().inventory();
         match written {
             Ok(results) => {

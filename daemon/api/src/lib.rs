@@ -1,7 +1,10 @@
 //! The HTTP API: what people and scripts see of the daemon.
 //!
-//! [`serve_unix`] serves everything to local users that may open the socket;
-//! [`serve_tcp`] serves health and metrics alone. One file per resource holds
+//! [`serve_unix`] serves everything to local users that may open the socket,
+//! [`serve_https`] to everybody on the network who gets in; [`serve_tcp`] serves
+//! health and metrics alone. Who may use a route stands beside it in `router`,
+//! and what of a resource they see is its handlers' business. One file per
+//! resource holds
 //! its handlers and the JSON it speaks; [`model`] types never leave as they
 //! are. Lists are built from the store's memory, ranges are read from its disk
 //! on the blocking pool.
@@ -12,13 +15,16 @@
 
 mod alerts;
 mod answer;
+mod caller;
 mod credentials;
 mod daemon;
 mod device_body;
 mod device_view;
 mod devices;
 mod exposition;
+mod gate;
 mod health;
+mod idempotency;
 mod import;
 mod interfaces;
 mod metrics;
@@ -27,7 +33,9 @@ mod openapi;
 mod outbox;
 mod page;
 mod problem;
+mod proxies;
 mod query;
+mod rate;
 mod request;
 mod rollup;
 mod router;
@@ -37,30 +45,42 @@ mod server;
 mod span;
 mod stall;
 mod status;
+mod strict_json;
 mod telemetry;
+pub mod tls;
 mod when;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use access::Access;
 use model::Timestamp;
+use secrets::Secrets;
 use store::Store;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
 
 pub use daemon::{Daemon, DaemonStatus, IcmpStatus, MailStatus, PollNowRefused, SchedulerStatus};
 pub use exposition::{ExposedKind, Exposition};
 pub use openapi::openapi;
-pub use server::{serve_tcp, serve_unix};
+pub use proxies::{Network, NotANetwork};
+pub use server::{serve_https, serve_tcp, serve_unix};
 
+use idempotency::InFlight;
 use problem::{Kind, Problem};
+use rate::Buckets;
 use rollup::Rollups;
 use telemetry::Telemetry;
 
 /// Imports that go on at once: their tables are the only large bodies, so this
 /// bounds what bodies take in memory.
 const IMPORTS_AT_ONCE: usize = 2;
+
+/// Requests at once whose body is read before their handler runs: those that
+/// are signed or have an `Idempotency-Key`. Bounds what these take in memory.
+const BUFFERED_AT_ONCE: usize = 8;
 
 /// What a client may use of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +97,17 @@ pub struct Limits {
     pub body_bytes: usize,
     /// How long requests in hand are waited for at the end.
     pub grace: Duration,
+    /// Requests per minute of each person; a token has its own limit, and
+    /// local processes have none.
+    pub requests_per_minute: u32,
+    /// Requests per minute from each address that show nothing, or something
+    /// wrong.
+    pub anonymous_per_minute: u32,
+    /// Proxies that may say for which address they speak (`X-Forwarded-For`).
+    pub trusted_proxies: Vec<Network>,
+    /// Origins whose pages may read answers, exactly as browsers send them
+    /// (`https://host:port`); none: no page of another origin may.
+    pub cors_origins: Vec<String>,
 }
 
 impl Default for Limits {
@@ -87,6 +118,10 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(30),
             body_bytes: 8 * 1024 * 1024,
             grace: Duration::from_secs(5),
+            requests_per_minute: 600,
+            anonymous_per_minute: 60,
+            trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
         }
     }
 }
@@ -98,11 +133,18 @@ pub struct Api(Arc<Shared>);
 
 struct Shared {
     store: Store,
+    secrets: Secrets,
+    access: Access,
     daemon: Arc<dyn Daemon>,
     limits: Limits,
     telemetry: Telemetry,
     rollups: Rollups,
     imports: Arc<Semaphore>,
+    buffers: Arc<Semaphore>,
+    in_flight: InFlight,
+    addresses: Buckets<IpAddr>,
+    principals: Buckets<String>,
+    rule_changes: Mutex<()>,
     started: Timestamp,
     requests: AtomicU64,
 }
@@ -116,17 +158,31 @@ impl fmt::Debug for Api {
 }
 
 impl Api {
-    /// The API over `store` and `daemon`.
+    /// The API over `store` with its `secrets` and the `access` to it, and over
+    /// `daemon`.
     #[must_use]
-    pub fn new(store: Store, daemon: Arc<dyn Daemon>, limits: Limits) -> Api {
+    pub fn new(
+        store: Store,
+        secrets: Secrets,
+        access: Access,
+        daemon: Arc<dyn Daemon>,
+        limits: Limits,
+    ) -> Api {
         let started = daemon.now();
         Api(Arc::new(Shared {
             store,
+            secrets,
+            access,
             daemon,
             limits,
             telemetry: Telemetry::default(),
             rollups: Rollups::default(),
             imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
+            buffers: Arc::new(Semaphore::new(BUFFERED_AT_ONCE)),
+            in_flight: InFlight::default(),
+            addresses: Buckets::new(),
+            principals: Buckets::new(),
+            rule_changes: Mutex::new(()),
             started,
             requests: AtomicU64::new(1),
         }))
@@ -134,6 +190,14 @@ impl Api {
 
     fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    fn secrets(&self) -> &Secrets {
+        &self.0.secrets
+    }
+
+    fn access(&self) -> &Access {
+        &self.0.access
     }
 
     fn daemon(&self) -> &dyn Daemon {
@@ -156,6 +220,29 @@ impl Api {
     async fn import_place(&self) -> OwnedSemaphorePermit {
         let place = Arc::clone(&self.0.imports).acquire_owned().await;
         place.expect("the places for imports are never closed")
+    }
+
+    /// A place among the requests whose body is read beforehand; waits for it.
+    async fn buffer_place(&self) -> OwnedSemaphorePermit {
+        let place = Arc::clone(&self.0.buffers).acquire_owned().await;
+        place.expect("the places for bodies are never closed")
+    }
+
+    /// Nobody else makes or changes a rule while this is held.
+    async fn rule_changes(&self) -> MutexGuard<'_, ()> {
+        self.0.rule_changes.lock().await
+    }
+
+    fn in_flight(&self) -> &InFlight {
+        &self.0.in_flight
+    }
+
+    fn addresses(&self) -> &Buckets<IpAddr> {
+        &self.0.addresses
+    }
+
+    fn principals(&self) -> &Buckets<String> {
+        &self.0.principals
     }
 
     fn now(&self) -> Timestamp {

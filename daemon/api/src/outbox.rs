@@ -9,11 +9,12 @@ use store::OutboxAsk;
 use utoipa::ToSchema;
 
 use crate::Api;
+use crate::caller::Caller;
 use crate::mistakes::{Mistakes, Object};
 use crate::page;
 use crate::problem::{Kind, Problem, not_written};
 use crate::query::{self, Query};
-use crate::request::{JsonAnswer, MaybeJson, Path, Peer};
+use crate::request::{JsonAnswer, MaybeJson, Path};
 
 /// The words of a delivery's state.
 const STATES: [&str; 3] = ["queued", "parked", "delivered"];
@@ -190,16 +191,16 @@ fn missing(asked: &str) -> Problem {
 pub(crate) async fn retry_delivery(
     State(api): State<Api>,
     Path(asked): Path<String>,
-    peer: Peer,
+    caller: Caller,
     uri: Uri,
 ) -> Result<JsonAnswer<DeliveryView>, Problem> {
     query::none(&uri)?;
     let delivery = api
         .store()
-        .retry_delivery(number(&asked)?, api.now())
+        .retry_delivery(&caller.by(), number(&asked)?, api.now())
         .await
         .map_err(|error| not_written(&error, &api.store().inventory()))?;
-    peer.did("notification queued again", &asked);
+    caller.did("notification queued again", &asked);
     Ok(JsonAnswer(DeliveryView::from(&delivery)))
 }
 
@@ -234,7 +235,7 @@ pub(crate) struct TestSent {
 )]
 pub(crate) async fn send_test(
     State(api): State<Api>,
-    peer: Peer,
+    caller: Caller,
     uri: Uri,
     MaybeJson(body): MaybeJson,
 ) -> Result<(StatusCode, JsonAnswer<TestSent>), Problem> {
@@ -259,7 +260,7 @@ pub(crate) async fn send_test(
             .map_err(|error| not_written(&error, &api.store().inventory()))?;
         outbox.push(id.0);
     }
-    peer.did("test notification queued", &to.join(", "));
+    caller.did("test notification queued", &to.join(", "));
     Ok((StatusCode::ACCEPTED, JsonAnswer(TestSent { outbox })))
 }
 

@@ -3,34 +3,65 @@
 //! A problem says what was tried, what stood in the way and what to do, and a
 //! body with several mistakes has all of them in one answer.
 
+use std::time::Duration;
+
+use access::AccessError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::{Device, DeviceId};
+use secrets::SecretsError;
 use serde::Serialize;
 use store::{ReadError, Refusal, WriteError};
 use utoipa::ToSchema;
 
-/// How long a client waits before it tries again after a 503.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+/// How long a client waits before it tries again after a 503 or 429 that says
+/// no other span.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What a client without a credential, or with a wrong one, can show instead.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"sotp\"");
 
 /// The kinds of problem: stable, each with its own status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     BadRequest,
+    /// Nobody that we know asks.
+    Unauthorized,
+    /// They may not.
+    Forbidden,
+    /// They have to choose another password first.
+    PasswordChangeRequired,
+    /// They have to set up codes first.
+    TotpRequired,
+    /// The password was right, and a code is needed too.
+    CodeNeeded,
     NotFound,
     MethodNotAllowed,
     TooSlow,
     Conflict,
     Precondition,
+    /// A change does not say which revision it is meant for.
+    PreconditionRequired,
+    /// The same Idempotency-Key with another body.
+    KeyReused,
     BodyTooLarge,
     MediaType,
     Invalid,
     TooManyPoints,
+    /// Too many requests.
+    RateLimited,
     Internal,
     Unavailable,
+    /// There is no administrator yet.
+    NotSetUp,
 }
 
 impl Kind {
+    /// The last part of the type.
+    pub(crate) fn slug(self) -> &'static str {
+        self.words().1
+    }
+
     /// Status, last part of the type, title.
     fn words(self) -> (StatusCode, &'static str, &'static str) {
         match self {
@@ -38,6 +69,23 @@ impl Kind {
                 StatusCode::BAD_REQUEST,
                 "bad-request",
                 "The request cannot be understood",
+            ),
+            Kind::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Sign in first"),
+            Kind::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "You may not do this"),
+            Kind::PasswordChangeRequired => (
+                StatusCode::FORBIDDEN,
+                "password-change-required",
+                "Choose another password first",
+            ),
+            Kind::TotpRequired => (
+                StatusCode::FORBIDDEN,
+                "totp-required",
+                "Set up an authenticator first",
+            ),
+            Kind::CodeNeeded => (
+                StatusCode::UNAUTHORIZED,
+                "code-needed",
+                "A code is needed too",
             ),
             Kind::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
             Kind::MethodNotAllowed => (
@@ -60,6 +108,16 @@ impl Kind {
                 "changed-meanwhile",
                 "It was changed meanwhile",
             ),
+            Kind::PreconditionRequired => (
+                StatusCode::PRECONDITION_REQUIRED,
+                "precondition-required",
+                "Say which revision is to be changed",
+            ),
+            Kind::KeyReused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "The Idempotency-Key was used for something else",
+            ),
             Kind::BodyTooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "body-too-large",
@@ -80,6 +138,11 @@ impl Kind {
                 "too-many-points",
                 "The range has too many points",
             ),
+            Kind::RateLimited => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate-limited",
+                "Too many requests",
+            ),
             Kind::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
@@ -89,6 +152,11 @@ impl Kind {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",
                 "The daemon cannot do this now",
+            ),
+            Kind::NotSetUp => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not-set-up",
+                "The appliance is not set up",
             ),
         }
     }
@@ -146,6 +214,8 @@ pub(crate) struct Problem {
     detail: String,
     errors: Vec<Mistake>,
     conflicts_with: Option<InTheWay>,
+    retry_after: Option<Duration>,
+    denied: Option<String>,
 }
 
 impl Problem {
@@ -155,7 +225,50 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             conflicts_with: None,
+            retry_after: None,
+            denied: None,
         }
+    }
+
+    /// Something that the caller may not do; it is written into the audit log.
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Problem {
+        let detail = detail.into();
+        Problem {
+            denied: Some(detail.clone()),
+            ..Problem::new(Kind::Forbidden, detail)
+        }
+    }
+
+    /// Something that is there, but not for the caller: to them it looks like
+    /// any other thing that is not there.
+    pub(crate) fn hidden(what: &str, asked: &str) -> Problem {
+        Problem {
+            denied: Some(format!("the {what} is out of the caller's sight")),
+            ..Problem::not_found(what, asked)
+        }
+    }
+
+    /// The same problem as an attempt that was denied for the reason `why`, to
+    /// be written into the audit log.
+    pub(crate) fn denied(mut self, why: impl Into<String>) -> Problem {
+        self.denied = Some(why.into());
+        self
+    }
+
+    /// Why the attempt was denied, if it was.
+    pub(crate) fn why_denied(&self) -> Option<&str> {
+        self.denied.as_deref()
+    }
+
+    /// What kind of problem it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The same problem, worth another try after `wait`.
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Problem {
+        self.retry_after = Some(wait);
+        self
     }
 
     pub(crate) fn not_found(what: &str, asked: &str) -> Problem {
@@ -210,10 +323,19 @@ impl Problem {
         let body = serde_json::to_vec(&document).expect("a problem is plain text and numbers");
         let kind = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (status, kind, body).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        let later = matches!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        );
+        if let Some(wait) = self.retry_after.or(later.then_some(RETRY_AFTER)) {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            let value = HeaderValue::from(seconds.max(1));
+            response.headers_mut().insert(header::RETRY_AFTER, value);
+        }
+        if status == StatusCode::UNAUTHORIZED {
             response
                 .headers_mut()
-                .insert(header::RETRY_AFTER, RETRY_AFTER);
+                .insert(header::WWW_AUTHENTICATE, CHALLENGE);
         }
         response
     }
@@ -241,7 +363,8 @@ pub(crate) fn refused(refusal: &Refusal, inventory: &store::Inventory) -> Proble
     match refusal {
         Refusal::NoSuchDevice { .. }
         | Refusal::NoSuchRule { .. }
-        | Refusal::NoSuchDelivery { .. } => Problem::new(Kind::NotFound, text),
+        | Refusal::NoSuchDelivery { .. }
+        | Refusal::NoSuch { .. } => Problem::new(Kind::NotFound, text),
         Refusal::NameTaken { by, .. } => {
             against(Problem::new(Kind::Conflict, text).at("/name"), *by)
         }
@@ -252,12 +375,33 @@ pub(crate) fn refused(refusal: &Refusal, inventory: &store::Inventory) -> Proble
             Problem::new(Kind::Invalid, text).at("/parents")
         }
         Refusal::NoSuchCredential { .. } => Problem::new(Kind::Invalid, text).at("/credential"),
+        Refusal::NoSuchTenant { .. } => Problem::new(Kind::Invalid, text).at("/tenant"),
+        Refusal::OtherTenant { what, .. } => {
+            let place = match *what {
+                "parent" | "device" => "/parents",
+                "secret" => "/secret",
+                _ => "/credential",
+            };
+            Problem::new(Kind::Invalid, text).at(place)
+        }
+        Refusal::BadName { .. } => Problem::new(Kind::Invalid, text).at("/name"),
+        Refusal::NameExists { .. } => Problem::new(Kind::Conflict, text).at("/name"),
+        Refusal::CertificateTaken { .. } => Problem::new(Kind::Conflict, text).at("/certificate"),
+        Refusal::SubjectTaken { .. } => Problem::new(Kind::Conflict, text).at("/oidc"),
         Refusal::RevisionMismatch { .. } => Problem::new(Kind::Precondition, text),
         Refusal::CredentialInUse { .. }
         | Refusal::NotDeleted { .. }
         | Refusal::Deleted { .. }
         | Refusal::RuleFromFile { .. }
         | Refusal::NotParked { .. }
+        | Refusal::AlreadySetUp
+        | Refusal::LastAdmin
+        | Refusal::SecretInUse { .. }
+        | Refusal::KeyInUse { .. }
+        | Refusal::KeyNotInRing { .. }
+        | Refusal::TenantInUse { .. }
+        | Refusal::DefaultTenant
+        | Refusal::Quota { .. }
         | Refusal::TooMany { .. } => Problem::new(Kind::Conflict, text),
     }
 }
@@ -276,5 +420,70 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Problem {
         tracing::error!(%error, "cannot read the store: {error}");
         Problem::new(Kind::Internal, error.to_string())
+    }
+}
+
+impl From<AccessError> for Problem {
+    fn from(error: AccessError) -> Problem {
+        let text = error.to_string();
+        let denied = |kind| Problem::new(kind, text.clone()).denied(text.clone());
+        match error {
+            AccessError::NotSetUp => Problem::new(Kind::NotSetUp, text),
+            AccessError::SetupToken
+            | AccessError::BadToken { .. }
+            | AccessError::Expired
+            | AccessError::Revoked
+            | AccessError::Oidc { .. } => denied(Kind::Unauthorized),
+            // access writes these down itself
+            AccessError::Refused | AccessError::Reused => Problem::new(Kind::Unauthorized, text),
+            AccessError::CodeNeeded => Problem::new(Kind::CodeNeeded, text),
+            AccessError::TooSoon { wait } => {
+                Problem::new(Kind::RateLimited, text).retry_after(wait)
+            }
+            AccessError::TooBusy => {
+                Problem::new(Kind::Unavailable, text).retry_after(Duration::from_secs(1))
+            }
+            AccessError::NotAllowed { .. } => denied(Kind::Forbidden),
+            AccessError::WeakPassword { .. } | AccessError::Invalid { .. } => {
+                Problem::new(Kind::Invalid, text)
+            }
+            AccessError::NotFound { .. } | AccessError::OidcOff => {
+                Problem::new(Kind::NotFound, text)
+            }
+            AccessError::AlreadySetUp | AccessError::TotpIsOn | AccessError::TotpIsOff => {
+                Problem::new(Kind::Conflict, text)
+            }
+            AccessError::OidcUnavailable { .. } => Problem::new(Kind::Unavailable, text),
+            AccessError::Settings { .. } => Problem::new(Kind::Internal, text),
+            AccessError::Store(error) => not_written(&error, &store::Inventory::default()),
+            AccessError::Secrets(error) => error.into(),
+        }
+    }
+}
+
+impl From<SecretsError> for Problem {
+    fn from(error: SecretsError) -> Problem {
+        let text = error.to_string();
+        match error {
+            SecretsError::NoSuchSecret { .. } | SecretsError::NoSuchVersion { .. } => {
+                Problem::new(Kind::NotFound, text)
+            }
+            SecretsError::BadName { .. } | SecretsError::BadValue { .. } => {
+                Problem::new(Kind::Invalid, text)
+            }
+            SecretsError::NoNewKey
+            | SecretsError::SameKey { .. }
+            | SecretsError::Conflict { .. }
+            | SecretsError::RotationRunning { .. } => Problem::new(Kind::Conflict, text),
+            SecretsError::Unavailable { .. }
+            | SecretsError::Vault { .. }
+            | SecretsError::Settings { .. }
+            | SecretsError::WrongKey { .. }
+            | SecretsError::Damaged { .. } => {
+                tracing::warn!(%error, "a secret cannot be used: {error}");
+                Problem::new(Kind::Unavailable, text)
+            }
+            SecretsError::Store(error) => not_written(&error, &store::Inventory::default()),
+        }
     }
 }

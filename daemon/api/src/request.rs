@@ -1,58 +1,60 @@
-//! What handlers take from a request beside its path: who asks, the body and
-//! the revision that a change expects.
+//! What handlers take from a request: its path, its body and the revision that
+//! a change is meant for.
 
 use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body as AxumBody, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::info;
 
 use crate::Api;
 use crate::problem::{Kind, Problem};
+use crate::strict_json;
 
 /// Bytes of a JSON body: the largest rule is far below that, and many
 /// connections may each hold one in memory.
-const JSON_BYTES: usize = 1024 * 1024;
+pub(crate) const JSON_BYTES: usize = 1024 * 1024;
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// A local process of this user: the kernel says so.
-    User(u32),
+    /// A local process: the kernel says of which user.
+    User {
+        /// Its user.
+        uid: u32,
+        /// The daemon's own.
+        own: u32,
+    },
+    /// Somebody who sees health and metrics alone.
+    Plain {
+        /// From here.
+        address: IpAddr,
+    },
     /// Somebody on the network.
-    Network,
+    Tls {
+        /// From here.
+        address: IpAddr,
+        /// The certificate that they proved to have, which is one of an
+        /// authority that we know: DER.
+        certificate: Option<Arc<[u8]>>,
+    },
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Peer::User(uid) => write!(f, "uid {uid}"),
-            Peer::Network => f.write_str("network"),
+            Peer::User { uid, .. } => write!(f, "uid {uid}"),
+            Peer::Plain { address } | Peer::Tls { address, .. } => address.fmt(f),
         }
-    }
-}
-
-impl Peer {
-    /// Logs a change that this peer made. Names come from people, so they are
-    /// shown quoted.
-    pub(crate) fn did(self, change: &'static str, to: &str) {
-        info!(actor = %self, to = ?to, "{change}");
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Peer {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Peer, Problem> {
-        Ok(*parts.extensions.get().unwrap_or(&Peer::Network))
     }
 }
 
@@ -81,8 +83,11 @@ impl FromRequest<Api> for Json {
         expect_type(request.headers(), &known)?;
         let limit = api.limits().body_bytes.min(JSON_BYTES);
         let body = read_body(request, limit, api).await?;
-        serde_json::from_slice(&body).map(Json).map_err(|error| {
-            Problem::new(Kind::BadRequest, format!("the body is not JSON: {error}"))
+        strict_json::read(&body).map(Json).map_err(|error| {
+            Problem::new(
+                Kind::BadRequest,
+                format!("the body cannot be read as JSON: {error}"),
+            )
         })
     }
 }
@@ -148,6 +153,20 @@ fn wrong_type(given: &str, known: &[&str]) -> Problem {
     )
 }
 
+/// The request with its body in memory, and that body. The largest that a
+/// handler of this content type would take.
+pub(crate) async fn buffered(request: Request, api: &Api) -> Result<(Request, Bytes), Problem> {
+    let is_table = expect_type(request.headers(), &["text/csv"]).is_ok();
+    let limit = match is_table {
+        true => api.limits().body_bytes,
+        false => api.limits().body_bytes.min(JSON_BYTES),
+    };
+    let (parts, body) = request.into_parts();
+    let body = read_body(Request::from_parts(parts.clone(), body), limit, api).await?;
+    let request = Request::from_parts(parts, AxumBody::from(body.clone()));
+    Ok((request, body))
+}
+
 /// The whole body, if it is not too large and comes in time: half of what a
 /// request may take, so that there is time left to do what it says.
 async fn read_body(request: Request, limit: usize, api: &Api) -> Result<Bytes, Problem> {
@@ -183,40 +202,74 @@ pub(crate) fn etag(revision: u64) -> String {
     format!("\"{revision}\"")
 }
 
-/// The revision that `If-Match` allows to be changed, where the thing is now
-/// at `current`; `None` where any will do.
+/// The revision that a change is meant for, where the thing is now at
+/// `current`; `None` where any will do: `If-Match: *`.
 ///
 /// # Errors
 ///
-/// 412 if `If-Match` names no revision that can be the current one.
-pub(crate) fn expected(headers: &HeaderMap, current: u64) -> Result<Option<u64>, Problem> {
-    let mut offered = headers
-        .get_all(header::IF_MATCH)
-        .iter()
-        .flat_map(|value| value.to_str().unwrap_or("").split(','))
-        .map(str::trim)
-        .peekable();
-    if offered.peek().is_none() {
-        return Ok(None);
-    }
+/// 428 if the request does not say, 412 if it names only others.
+pub(crate) fn require_match(headers: &HeaderMap, current: u64) -> Result<Option<u64>, Problem> {
     let now = etag(current);
-    let mut seen = Vec::new();
-    for tag in offered {
+    let mut others = Vec::new();
+    for tag in tags(headers, &header::IF_MATCH) {
         if tag == "*" {
             return Ok(None);
         }
         if tag == now {
             return Ok(Some(current));
         }
-        seen.push(tag.to_owned());
+        others.push(tag);
+    }
+    if others.is_empty() {
+        return Err(Problem::new(
+            Kind::PreconditionRequired,
+            "send the ETag of what you read as If-Match, so that nobody's change is lost; If-Match: * changes whatever is there",
+        ));
     }
     Err(Problem::new(
         Kind::Precondition,
         format!(
             "If-Match is {} and the revision is now {now}; read it again and repeat the change",
-            seen.join(", ")
+            others.join(", ")
         ),
     ))
+}
+
+/// The revision that a PUT which may also create is meant for, where the thing
+/// is now at `current`, or is not there. A new thing needs no header.
+///
+/// # Errors
+///
+/// 428 if there is such a thing and the request does not say which revision it
+/// is meant for, 412 if that is another one, if `If-None-Match: *` demands that
+/// there be none, or if `If-Match` demands one that is not there.
+pub(crate) fn require_match_or_new(
+    headers: &HeaderMap,
+    current: Option<u64>,
+) -> Result<Option<u64>, Problem> {
+    let only_new = tags(headers, &header::IF_NONE_MATCH).any(|tag| tag == "*");
+    match current {
+        Some(_) if only_new => Err(Problem::new(
+            Kind::Precondition,
+            "If-None-Match is * and there is one already; choose another name, or change that one with If-Match",
+        )),
+        Some(current) => require_match(headers, current),
+        None if headers.contains_key(header::IF_MATCH) => Err(Problem::new(
+            Kind::Precondition,
+            "If-Match is given and there is no such thing any more; leave it out to make a new one",
+        )),
+        None => Ok(None),
+    }
+}
+
+/// The entity tags in a header that may be repeated and hold several.
+fn tags<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or("unreadable").split(','))
+        .map(str::trim)
+        .filter(|tag| !tag.is_empty())
 }
 
 /// A JSON answer.

@@ -11,10 +11,11 @@ use store::WriteError;
 use utoipa::ToSchema;
 
 use crate::Api;
+use crate::caller::Caller;
 use crate::mistakes::Mistakes;
 use crate::problem::{Kind, Problem, not_written};
 use crate::query;
-use crate::request::{Json, JsonAnswer, Path, Peer, etag, expected};
+use crate::request::{Json, JsonAnswer, Path, etag, require_match};
 use crate::rule_body::{self, RuleBody};
 
 /// A rule.
@@ -121,7 +122,7 @@ pub(crate) async fn get_rule(
 )]
 pub(crate) async fn create_rule(
     State(api): State<Api>,
-    peer: Peer,
+    caller: Caller,
     uri: Uri,
     Json(body): Json,
 ) -> Result<Response, Problem> {
@@ -137,10 +138,10 @@ pub(crate) async fn create_rule(
     }
     let rule = api
         .store()
-        .put_rule(rule, None, api.now())
+        .put_rule(&caller.by(), rule, None, api.now())
         .await
         .map_err(|error| failed(&api, &error))?;
-    peer.did("rule created", &rule.name.0);
+    caller.did("rule created", &rule.name.0);
     let path = format!("/api/v1/rules/{}", in_path(&rule.name.0));
     Ok((
         [(header::LOCATION, path)],
@@ -170,7 +171,7 @@ pub(crate) async fn create_rule(
 pub(crate) async fn put_rule(
     State(api): State<Api>,
     Path(name): Path<String>,
-    peer: Peer,
+    caller: Caller,
     headers: HeaderMap,
     uri: Uri,
     Json(body): Json,
@@ -178,13 +179,13 @@ pub(crate) async fn put_rule(
     query::none(&uri)?;
     let rule = read_rule(&api, &body, Some(&name))?;
     let revision = find(&api, &name).map_or(0, |known| known.revision);
-    let expected = expected(&headers, revision)?;
+    let expected = require_match(&headers, revision)?;
     let rule = api
         .store()
-        .put_rule(rule, expected, api.now())
+        .put_rule(&caller.by(), rule, expected, api.now())
         .await
         .map_err(|error| failed(&api, &error))?;
-    peer.did("rule changed", &rule.name.0);
+    caller.did("rule changed", &rule.name.0);
     let status = match rule.revision {
         1 => StatusCode::CREATED,
         _ => StatusCode::OK,
@@ -259,17 +260,17 @@ pub(crate) fn in_path(name: &str) -> String {
 pub(crate) async fn delete_rule(
     State(api): State<Api>,
     Path(name): Path<String>,
-    peer: Peer,
+    caller: Caller,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<StatusCode, Problem> {
     query::none(&uri)?;
     let rule = find(&api, &name).ok_or_else(|| Problem::not_found("rule", &name))?;
-    let expected = expected(&headers, rule.revision)?;
+    let expected = require_match(&headers, rule.revision)?;
     api.store()
-        .delete_rule(&rule.name, expected)
+        .delete_rule(&caller.by(), &rule.name, expected, api.now())
         .await
         .map_err(|error| failed(&api, &error))?;
-    peer.did("rule deleted", &name);
+    caller.did("rule deleted", &name);
     Ok(StatusCode::NO_CONTENT)
 }

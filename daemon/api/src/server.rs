@@ -1,10 +1,11 @@
 //! Listening: hyper with every limit that `axum::serve` does not have.
 //!
-//! A header has to arrive in time and be small, only so many connections are
-//! open at once, an answer has to be read in time, and a stop waits for
-//! requests in hand but not for ever.
+//! A handshake and a header have to arrive in time, a header has to be small,
+//! only so many connections are open at once, an answer has to be read in time,
+//! and a stop waits for requests in hand but not for ever.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,11 +17,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
@@ -60,38 +64,175 @@ const NO_ROOM: &str = "HTTP/1.1 503 Service Unavailable\r\n\
 const AFTER_A_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 
 /// Something that connections come from.
-trait Listen {
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+trait Listen: Send {
+    /// A connection as the kernel hands it out.
+    type Raw: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// What makes it one that HTTP is spoken over.
+    type Door: Door<Self::Raw>;
 
-    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Raw, Self::Door)>> + Send;
 }
 
-impl Listen for UnixListener {
-    type Stream = tokio::net::UnixStream;
+/// What happens on a connection before HTTP.
+trait Door<Raw>: Send + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    async fn next(&self) -> io::Result<(Self::Stream, Peer)> {
-        let (stream, _) = self.accept().await?;
-        let user = stream.peer_cred()?.uid();
-        Ok((stream, Peer::User(user)))
+    /// Whether who has to go can be told why.
+    const SPEAKS_PLAIN: bool;
+
+    fn open(self, raw: Raw) -> impl Future<Output = io::Result<Opened<Self::Stream>>> + Send;
+}
+
+/// A connection that HTTP is spoken over.
+struct Opened<S> {
+    stream: S,
+    peer: Peer,
+    /// Changes when the connection is to be made anew after the request in
+    /// hand: who came with a certificate has to show it to the new lists.
+    stale: Option<watch::Receiver<Arc<ServerConfig>>>,
+}
+
+/// HTTP at once.
+struct Plain(Peer);
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Door<S> for Plain {
+    type Stream = S;
+
+    const SPEAKS_PLAIN: bool = true;
+
+    async fn open(self, stream: S) -> io::Result<Opened<S>> {
+        Ok(Opened {
+            stream,
+            peer: self.0,
+            stale: None,
+        })
+    }
+}
+
+/// A Unix socket, and the daemon's own user.
+struct Local {
+    listener: UnixListener,
+    own: u32,
+}
+
+impl Listen for Local {
+    type Raw = UnixStream;
+    type Door = Plain;
+
+    async fn next(&self) -> io::Result<(UnixStream, Plain)> {
+        let (stream, _) = self.listener.accept().await?;
+        let uid = stream.peer_cred()?.uid();
+        let own = self.own;
+        Ok((stream, Plain(Peer::User { uid, own })))
     }
 }
 
 impl Listen for TcpListener {
-    type Stream = tokio::net::TcpStream;
+    type Raw = TcpStream;
+    type Door = Plain;
 
-    async fn next(&self) -> io::Result<(Self::Stream, Peer)> {
-        let (stream, _) = self.accept().await?;
-        // only slower without it; a peer that is gone already must not stop us
-        let _ = stream.set_nodelay(true);
-        Ok((stream, Peer::Network))
+    async fn next(&self) -> io::Result<(TcpStream, Plain)> {
+        let (stream, address) = accept(self).await?;
+        Ok((stream, Plain(Peer::Plain { address })))
+    }
+}
+
+async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, IpAddr)> {
+    let (stream, address) = listener.accept().await?;
+    // only slower without it; a peer that is gone already must not stop us
+    let _ = stream.set_nodelay(true);
+    Ok((stream, address.ip().to_canonical()))
+}
+
+/// A TCP socket for TLS, with the configuration of the hour.
+struct Secure {
+    listener: TcpListener,
+    config: watch::Receiver<Arc<ServerConfig>>,
+    api: Api,
+}
+
+impl Listen for Secure {
+    type Raw = TcpStream;
+    type Door = Handshake;
+
+    async fn next(&self) -> io::Result<(TcpStream, Handshake)> {
+        let (stream, address) = accept(&self.listener).await?;
+        let door = Handshake {
+            address,
+            config: self.config.clone(),
+            api: self.api.clone(),
+        };
+        Ok((stream, door))
+    }
+}
+
+/// TLS, and who the client proves to be.
+struct Handshake {
+    address: IpAddr,
+    config: watch::Receiver<Arc<ServerConfig>>,
+    api: Api,
+}
+
+impl Door<TcpStream> for Handshake {
+    type Stream = TlsStream<TcpStream>;
+
+    const SPEAKS_PLAIN: bool = false;
+
+    async fn open(mut self, raw: TcpStream) -> io::Result<Opened<TlsStream<TcpStream>>> {
+        let config = Arc::clone(&self.config.borrow_and_update());
+        let shaken = timeout(
+            self.api.limits().header_timeout,
+            TlsAcceptor::from(config).accept(raw),
+        );
+        let stream = match shaken.await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(self.failed(error)),
+            Err(_elapsed) => return Err(self.failed(io::ErrorKind::TimedOut.into())),
+        };
+        let (_, session) = stream.get_ref();
+        let certificate: Option<Arc<[u8]>> = session
+            .peer_certificates()
+            .and_then(|chain| chain.first())
+            .map(|leaf| Arc::from(leaf.as_ref()));
+        Ok(Opened {
+            stale: certificate.is_some().then_some(self.config),
+            peer: Peer::Tls {
+                address: self.address,
+                certificate,
+            },
+            stream,
+        })
+    }
+}
+
+impl Handshake {
+    fn failed(&self, error: io::Error) -> io::Error {
+        let failed = &self.api.telemetry().handshakes_failed;
+        failed.fetch_add(1, Ordering::Relaxed);
+        error
     }
 }
 
 /// Serves the whole API on a Unix socket until `stop`, then for at most
-/// [`crate::Limits::grace`] what is in hand.
+/// [`crate::Limits::grace`] what is in hand. Local processes are known by their
+/// user, unless they show a token.
 pub async fn serve_unix(listener: UnixListener, api: Api, stop: CancellationToken) {
+    let own = match own_user() {
+        Ok(own) => own,
+        Err(error) => {
+            warn!(%error, "cannot tell the daemon's own user, root alone is trusted: {error}");
+            0
+        }
+    };
     let router = router::everything(api.clone());
-    serve(listener, router, api, stop).await;
+    serve(Local { listener, own }, router, api, stop).await;
+}
+
+/// The user that this process runs as: the kernel says so of a socket's other
+/// end.
+fn own_user() -> io::Result<u32> {
+    let (one, _other) = UnixStream::pair()?;
+    Ok(one.peer_cred()?.uid())
 }
 
 /// Serves health and metrics, and nothing else, on a TCP socket until `stop`,
@@ -101,28 +242,48 @@ pub async fn serve_tcp(listener: TcpListener, api: Api, stop: CancellationToken)
     serve(listener, router, api, stop).await;
 }
 
+/// Serves the whole API over TLS until `stop`, then for at most
+/// [`crate::Limits::grace`] what is in hand. Connections that begin after `tls`
+/// changed follow it; those that are open stay, but those of clients with a
+/// certificate end after the request in hand, as that may have been revoked.
+pub async fn serve_https(
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    api: Api,
+    stop: CancellationToken,
+) {
+    let router = router::everything(api.clone());
+    let secure = Secure {
+        listener,
+        config: tls,
+        api: api.clone(),
+    };
+    serve(secure, router, api, stop).await;
+}
+
 async fn serve<L: Listen>(listener: L, router: Router, api: Api, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(api.limits().connections));
     let antechamber = Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE));
     let mut open = JoinSet::new();
 
-    while let Some((stream, peer)) = next_connection(&listener, &antechamber, &stop).await {
+    while let Some((raw, door)) = next_connection(&listener, &antechamber, &stop).await {
         while open.try_join_next().is_some() {}
         match Arc::clone(&room).try_acquire_owned() {
             Ok(place) => {
                 let connection = Connection {
                     router: router.clone(),
                     api: api.clone(),
-                    peer,
                     stop: stop.clone(),
                     _place: place,
                 };
-                open.spawn(connection.serve(stream));
+                open.spawn(connection.serve(raw, door));
             }
             Err(_full) => {
                 api.telemetry().turned_away.fetch_add(1, Ordering::Relaxed);
-                if let Ok(place) = Arc::clone(&antechamber).try_acquire_owned() {
-                    open.spawn(turn_away(stream, place));
+                if <L::Door as Door<L::Raw>>::SPEAKS_PLAIN
+                    && let Ok(place) = Arc::clone(&antechamber).try_acquire_owned()
+                {
+                    open.spawn(turn_away(raw, place));
                 }
             }
         }
@@ -137,7 +298,7 @@ async fn next_connection<L: Listen>(
     listener: &L,
     antechamber: &Semaphore,
     stop: &CancellationToken,
-) -> Option<(L::Stream, Peer)> {
+) -> Option<(L::Raw, L::Door)> {
     let accepted = async {
         loop {
             let free = antechamber.acquire().await;
@@ -186,22 +347,33 @@ async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, _place: Own
 struct Connection {
     router: Router,
     api: Api,
-    peer: Peer,
     stop: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+    async fn serve<Raw, D: Door<Raw>>(self, raw: Raw, door: D) {
         let counted = Counted::new(self.api.clone());
+        let opened = tokio::select! {
+            opened = door.open(raw) => opened,
+            () = self.stop.cancelled() => return,
+        };
+        match opened {
+            Ok(opened) => self.speak(opened).await,
+            Err(error) => debug!(%error, "a connection did not begin"),
+        }
+        drop(counted);
+    }
+
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, opened: Opened<S>) {
         let limits = self.api.limits();
         let router = self.router;
-        let peer = self.peer;
+        let peer = opened.peer.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(peer.clone());
             router.clone().oneshot(request.map(Body::new))
         });
-        let stream = TokioIo::new(NoStall::new(stream, limits.request_timeout));
+        let stream = TokioIo::new(NoStall::new(opened.stream, limits.request_timeout));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
@@ -212,15 +384,31 @@ impl Connection {
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.stop.cancelled() => {
+            () = over(&self.stop, opened.stale) => {
                 connection.as_mut().graceful_shutdown();
                 connection.as_mut().await
             }
         };
         if let Err(error) = ended {
-            debug!(%peer, %error, "a connection ended early");
+            debug!(peer = %opened.peer, %error, "a connection ended early");
         }
-        drop(counted);
+    }
+}
+
+/// Returns when no further request is to be taken.
+async fn over(stop: &CancellationToken, stale: Option<watch::Receiver<Arc<ServerConfig>>>) {
+    let changed = async {
+        if let Some(mut stale) = stale
+            && stale.changed().await.is_ok()
+        {
+            return;
+        }
+        // nobody who could change it is left: nothing changes any more
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = changed => {}
     }
 }
 

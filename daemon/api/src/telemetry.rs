@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::exposition::{ExposedKind, Exposition, as_f64};
+use crate::problem::Kind;
 
 /// Upper bounds of the latency buckets, in seconds: around the 50 ms that a
 /// list may take, and up to the longest that a request lives.
@@ -33,6 +34,12 @@ pub(crate) struct Telemetry {
     pub(crate) connections: AtomicU64,
     /// Connections turned away because too many were open.
     pub(crate) turned_away: AtomicU64,
+    /// TLS handshakes that came to nothing.
+    pub(crate) handshakes_failed: AtomicU64,
+    /// Attempts that were denied and written into the audit log.
+    pub(crate) denied: AtomicU64,
+    refused: Mutex<BTreeMap<&'static str, u64>>,
+    rate_limited: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// `method` if it is one that a route of ours can have.
@@ -41,6 +48,11 @@ fn known_method(method: &str) -> &'static str {
         .into_iter()
         .find(|known| *known == method)
         .unwrap_or("other")
+}
+
+fn add_one(counts: &Mutex<BTreeMap<&'static str, u64>>, key: &'static str) {
+    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    *counts.entry(key).or_default() += 1;
 }
 
 impl Telemetry {
@@ -57,6 +69,16 @@ impl Telemetry {
         for (bucket, bound) in tally.buckets.iter_mut().zip(BUCKETS) {
             *bucket += u64::from(seconds <= bound);
         }
+    }
+
+    /// Counts a request that ended in a problem.
+    pub(crate) fn refused(&self, kind: Kind) {
+        add_one(&self.refused, kind.slug());
+    }
+
+    /// Counts a request that was one too many, of an address or a principal.
+    pub(crate) fn rate_limited(&self, by: &'static str) {
+        add_one(&self.rate_limited, by);
     }
 
     fn tallies(&self) -> MutexGuard<'_, BTreeMap<(&'static str, String), Tally>> {
