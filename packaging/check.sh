@@ -17,8 +17,8 @@ else
   echo "check: SKIPPED advisories: their database cannot be fetched from here: $(tail -1 "$fetched")"
 fi
 
-shellcheck --severity=warning packaging/*.sh packaging/test/*.sh .ci/run
-sh -n packaging/deb/postinst && sh -n packaging/deb/postrm
+shellcheck --severity=warning packaging/*.sh packaging/test/*.sh packaging/keys/* .ci/run
+for script in packaging/deb/post* packaging/rpm/p*; do sh -n "$script"; done
 
 # every file that is shipped must be one that the daemon accepts
 cargo run --quiet --locked -p sotpd -- check etc/sotp.toml --rules etc/rules
