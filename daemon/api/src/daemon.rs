@@ -35,6 +35,16 @@ pub trait Daemon: Send + Sync + 'static {
 
     /// Who gets mail by default; `None` where mail is not set up.
     fn mail_recipients(&self) -> Option<Vec<String>>;
+
+    /// Reads the key that shall wrap all secrets from now on, if one is laid
+    /// out. Unlike the others this may block.
+    ///
+    /// # Errors
+    ///
+    /// Says why the file with it cannot be used.
+    fn new_wrapping_key(&self) -> Result<Option<secrets::WrappingKey>, String> {
+        Ok(None)
+    }
 }
 
 /// Why a device is not polled now.

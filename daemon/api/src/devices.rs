@@ -490,7 +490,7 @@ fn patched(api: &Api, device: &Device, patch: &Value) -> Result<DeviceDraft, Pro
 }
 
 /// RFC 7396 §2.
-fn merge(target: &mut Value, patch: &Value) {
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
         return;

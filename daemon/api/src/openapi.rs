@@ -78,6 +78,17 @@ fn tags() -> Vec<Tag> {
         ("metrics", "What is measured"),
         ("alerts", "What is wrong, and what counts as wrong"),
         ("notifications", "Whom we told, and how that went"),
+        ("setup", "The first administrator"),
+        ("access", "Signing in, sessions and tokens of services"),
+        (
+            "people",
+            "Users, roles, tenants, and what is demanded of who signs in",
+        ),
+        (
+            "secrets",
+            "What lets us into other things: set here, never shown again",
+        ),
+        ("audit", "Who did what"),
         ("daemon", "The daemon itself"),
     ]
     .into_iter()

@@ -11,8 +11,9 @@ use utoipa_axum::routes;
 
 use crate::gate::{self, Guard};
 use crate::{
-    Api, alerts, answer, credentials, devices, health, import, interfaces, metrics, openapi,
-    outbox, rules, status,
+    Api, alerts, answer, audit, credentials, devices, health, import, interfaces, me, metrics,
+    oidc, openapi, outbox, policy, roles, rules, secret_key, secret_routes, sessions, setup,
+    setup_page, status, tenants, tokens, users,
 };
 
 /// What an operation says of who may use it.
@@ -33,6 +34,9 @@ pub(crate) fn health_and_metrics(api: Api) -> Router {
 /// Every route with the document that describes them.
 pub(crate) fn parts() -> (Router<Api>, OpenApi) {
     small(Guard::Needs(P::TelemetryRead))
+        .merge(pages())
+        .merge(OpenApiRouter::default().nest("/api/v1", people()))
+        .merge(OpenApiRouter::default().nest("/api/v1", vault()))
         .merge(resources())
         .split_for_parts()
 }
@@ -191,4 +195,124 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(guarded(needs(P::StatusRead), routes!(status::get_status)))
         .routes(guarded(Guard::SelfService, routes!(openapi::get_openapi)));
     OpenApiRouter::default().nest("/api/v1", resources)
+}
+
+/// What a browser is shown.
+fn pages() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(guarded(Guard::Open, routes!(setup_page::setup_page)))
+        .routes(guarded(Guard::Open, routes!(setup_page::setup_script)))
+        .routes(guarded(Guard::Open, routes!(setup_page::setup_style)))
+        .routes(guarded(Guard::Open, routes!(setup_page::signed_in_page)))
+}
+
+/// Setting up, signing in, and who may do what.
+fn people() -> OpenApiRouter<Api> {
+    let needs = Guard::Needs;
+    let own = Guard::SelfService;
+    OpenApiRouter::default()
+        .routes(guarded(Guard::Open, routes!(setup::get_setup)))
+        .routes(guarded(Guard::Open, routes!(setup::set_up)))
+        .routes(guarded_secret(
+            Guard::LocalRoot,
+            routes!(setup::create_setup_link),
+        ))
+        .routes(guarded(Guard::LocalRoot, routes!(setup::create_admin)))
+        .routes(guarded_secret(
+            Guard::Open,
+            routes!(sessions::create_session),
+        ))
+        .routes(guarded_secret(
+            Guard::Open,
+            routes!(sessions::refresh_session),
+        ))
+        .routes(guarded(
+            needs(P::SessionsRead),
+            routes!(sessions::list_sessions),
+        ))
+        .routes(guarded(
+            needs(P::SessionsEnd),
+            routes!(sessions::end_session),
+        ))
+        .routes(guarded(Guard::Open, routes!(oidc::oidc_login)))
+        .routes(guarded(Guard::Open, routes!(oidc::oidc_callback)))
+        .routes(guarded(own, routes!(me::get_me)))
+        .routes(guarded(own, routes!(me::sign_out)))
+        .routes(guarded(own, routes!(me::list_own_sessions)))
+        .routes(guarded(own, routes!(me::end_own_session)))
+        .routes(guarded(own, routes!(me::change_password)))
+        .routes(guarded_secret(
+            own,
+            routes!(me::begin_totp, me::confirm_totp, me::remove_own_totp),
+        ))
+        .routes(guarded(own, routes!(roles::list_roles)))
+        .routes(guarded(needs(P::UsersRead), routes!(users::list_users)))
+        .routes(guarded(needs(P::UsersWrite), routes!(users::create_user)))
+        .routes(guarded(needs(P::UsersRead), routes!(users::get_user)))
+        .routes(guarded(
+            needs(P::UsersWrite),
+            routes!(users::patch_user, users::delete_user),
+        ))
+        .routes(guarded_secret(
+            needs(P::UsersWrite),
+            routes!(users::reset_password),
+        ))
+        .routes(guarded(needs(P::UsersWrite), routes!(users::remove_totp)))
+        .routes(guarded(needs(P::SessionsEnd), routes!(users::end_sessions)))
+        .routes(guarded(needs(P::PolicyRead), routes!(policy::get_policy)))
+        .routes(guarded(
+            needs(P::PolicyWrite),
+            routes!(policy::patch_policy),
+        ))
+        .routes(guarded(
+            needs(P::TenantsRead),
+            routes!(tenants::list_tenants),
+        ))
+        .routes(guarded(
+            needs(P::TenantsWrite),
+            routes!(tenants::create_tenant),
+        ))
+        .routes(guarded(needs(P::TenantsRead), routes!(tenants::get_tenant)))
+        .routes(guarded(
+            needs(P::TenantsWrite),
+            routes!(tenants::patch_tenant, tenants::delete_tenant),
+        ))
+}
+
+/// Tokens, secrets, and who did what.
+fn vault() -> OpenApiRouter<Api> {
+    let needs = Guard::Needs;
+    OpenApiRouter::default()
+        .routes(guarded(needs(P::TokensRead), routes!(tokens::list_tokens)))
+        .routes(guarded_secret(
+            needs(P::TokensWrite),
+            routes!(tokens::create_token),
+        ))
+        .routes(guarded(needs(P::TokensRead), routes!(tokens::get_token)))
+        .routes(guarded(
+            needs(P::TokensWrite),
+            routes!(tokens::patch_token, tokens::delete_token),
+        ))
+        .routes(guarded(
+            needs(P::SecretsRead),
+            routes!(secret_routes::list_secrets),
+        ))
+        .routes(guarded(
+            needs(P::SecretsRead),
+            routes!(secret_routes::get_secret),
+        ))
+        .routes(guarded(
+            needs(P::SecretsWrite),
+            routes!(secret_routes::put_secret, secret_routes::delete_secret),
+        ))
+        .routes(guarded(
+            needs(P::SecretsRead),
+            routes!(secret_key::get_secrets_key),
+        ))
+        .routes(guarded(
+            needs(P::SecretsRotateKey),
+            routes!(secret_key::rotate_secrets_key),
+        ))
+        .routes(guarded(needs(P::AuditRead), routes!(audit::list_audit)))
+        .routes(guarded(needs(P::AuditRead), routes!(audit::verify_audit)))
 }
