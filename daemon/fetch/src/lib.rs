@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -175,7 +175,10 @@ impl Fetcher {
         let body = Limited::new(body, self.max_body).collect().await;
         let body = body.map_err(|error| FetchError::Answer {
             host: host.to_owned(),
-            why: error.to_string(),
+            why: match error.is::<LengthLimitError>() {
+                true => format!("it is longer than {} bytes", self.max_body),
+                false => chain(&*error),
+            },
         })?;
         Ok(Response::from_parts(head, body.to_bytes()))
     }

@@ -20,6 +20,10 @@ impl SecretBytes {
         SecretBytes(Zeroizing::new(value))
     }
 
+    pub(crate) fn from_zeroizing(value: Zeroizing<Vec<u8>>) -> SecretBytes {
+        SecretBytes(value)
+    }
+
     /// The one line in a file; blocks. See [`crate::WrappingKey::from_file`]
     /// for who may be able to read it.
     ///

@@ -17,6 +17,13 @@ pub enum KeyFileError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is nothing in it: systemd hands an empty credential over where
+    /// there is no file.
+    #[error("{} is empty", path.display())]
+    Empty {
+        /// Which file.
+        path: PathBuf,
+    },
     /// Others than its owner may read it.
     #[error(
         "{} may be read by others (mode {mode:03o}); `chmod 600` it, or hand it over as a systemd credential",
@@ -36,6 +43,18 @@ pub enum KeyFileError {
         /// What is wrong with it; nothing of its content.
         why: &'static str,
     },
+}
+
+impl KeyFileError {
+    /// Whether there is no key at all, rather than a bad one.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        match self {
+            KeyFileError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            KeyFileError::Empty { .. } => true,
+            KeyFileError::TooOpen { .. } | KeyFileError::Content { .. } => false,
+        }
+    }
 }
 
 /// Why something cannot be done with secrets. None of them shows a value.

@@ -43,7 +43,9 @@ pub(crate) fn read_secret_file(
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     match line {
         _ if text.len() as u64 > MAX_FILE => Err(content("it is longer than 4096 bytes")),
-        [] => Err(content("it is empty")),
+        [] => Err(KeyFileError::Empty {
+            path: path.to_owned(),
+        }),
         line if line.contains(&b'\n') => Err(content("it has more than one line")),
         line => Ok(SecretBytes::new(line.to_vec())),
     }

@@ -38,6 +38,7 @@ pub enum Wrap {
 
 /// Where new values are put.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them")]
 pub enum Values {
     /// Sealed, in the store.
     Embedded,
