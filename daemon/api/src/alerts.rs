@@ -1,17 +1,20 @@
 //! Faults: which there are, which other devices they cut off, and whom we told.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::Uri;
 use model::{
-    Alert, AlertId, AlertState, Condition, DeviceId, OutboxId, Rule, RuleName, Severity, Timestamp,
+    Alert, AlertId, AlertState, Condition, DeviceId, OutboxId, Permission, Rule, RuleName,
+    Severity, Timestamp,
 };
 use serde::Serialize;
 use store::{AlertsAsk, Inventory, OutboxAsk, ReadError, Store};
 use utoipa::ToSchema;
 
 use crate::Api;
+use crate::caller::Caller;
 use crate::devices::find;
 use crate::outbox::DeliveryView;
 use crate::page;
@@ -94,7 +97,16 @@ pub(crate) struct AlertDetail {
     deliveries: Vec<DeliveryView>,
 }
 
-fn view(alert: &Alert, inventory: &Inventory) -> AlertView {
+/// Whether the caller sees an alert. Devices stay in the inventory for as long
+/// as their alerts do; if one did not, the alert would be the appliance's.
+fn sees(caller: &Caller, inventory: &Inventory, alert: &Alert) -> bool {
+    match inventory.device(alert.device) {
+        Some(device) => caller.on_device(Permission::AlertsRead, device),
+        None => caller.holds_everywhere(Permission::AlertsRead),
+    }
+}
+
+fn view(caller: &Caller, alert: &Alert, inventory: &Inventory) -> AlertView {
     let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
     AlertView {
         id: alert.id.0,
@@ -112,7 +124,12 @@ fn view(alert: &Alert, inventory: &Inventory) -> AlertView {
         state: alert.state.word(),
         behind: behind(alert)
             .iter()
-            .map(|id| device_ref(*id, inventory))
+            .filter_map(|id| inventory.device(*id))
+            .filter(|device| caller.sees(device))
+            .map(|device| DeviceRef {
+                id: device.id.0,
+                name: device.name.clone(),
+            })
             .collect(),
         since: alert.since.to_string(),
         judged: alert.judged.to_string(),
@@ -129,15 +146,6 @@ fn behind(alert: &Alert) -> &[DeviceId] {
     match &alert.state {
         AlertState::Unreachable { behind } => behind,
         AlertState::Pending | AlertState::Firing | AlertState::Resolved => &[],
-    }
-}
-
-fn device_ref(id: DeviceId, inventory: &Inventory) -> DeviceRef {
-    DeviceRef {
-        id: id.0,
-        name: inventory
-            .device(id)
-            .map_or_else(|| id.to_string(), |device| device.name.clone()),
     }
 }
 
@@ -162,26 +170,42 @@ fn device_ref(id: DeviceId, inventory: &Inventory) -> DeviceRef {
 )]
 pub(crate) async fn list_alerts(
     State(api): State<Api>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<JsonAnswer<AlertList>, Problem> {
-    let ask = read_ask(&api, &uri)?;
+    let ask = read_ask(&api, &caller, &uri)?;
     let limit = ask.limit;
-    let ask = AlertsAsk {
-        // one more says whether there is a further page
-        limit: limit + 1,
-        ..ask
-    };
-    let mut alerts = api.read(move |store| store.alerts(&ask)).await?;
-    let next = page::cut(&mut alerts, limit, |alert| alert.id.0);
     let inventory = api.store().inventory();
-    let items = alerts.iter().map(|alert| view(alert, &inventory));
+    let who = caller.clone();
+    let known = Arc::clone(&inventory);
+    let page = api
+        .read(move |store| {
+            let before = ask.before.map(|id| id.0);
+            page::seen(
+                limit,
+                before,
+                |before, limit| {
+                    store.alerts(&AlertsAsk {
+                        before: before.map(AlertId),
+                        limit,
+                        ..ask.clone()
+                    })
+                },
+                |alert| alert.id.0,
+                |alert| sees(&who, &known, alert),
+            )
+        })
+        .await?;
+    let items = page.items.iter();
     Ok(JsonAnswer(AlertList {
-        items: items.collect(),
-        next,
+        items: items
+            .map(|alert| view(&caller, alert, &inventory))
+            .collect(),
+        next: page.next,
     }))
 }
 
-fn read_ask(api: &Api, uri: &Uri) -> Result<AlertsAsk, Problem> {
+fn read_ask(api: &Api, caller: &Caller, uri: &Uri) -> Result<AlertsAsk, Problem> {
     let known = ["state", "device", "rule", "severity", "limit", "cursor"];
     let query = Query::read(uri, &known)?;
     let words = ["info", "warning", "critical"];
@@ -204,7 +228,7 @@ fn read_ask(api: &Api, uri: &Uri) -> Result<AlertsAsk, Problem> {
     let ask = query.or(ask)?;
     Ok(AlertsAsk {
         device: device
-            .map(|device| find(api, &device))
+            .map(|device| find(api, caller, Permission::AlertsRead, &device))
             .transpose()?
             .map(|device| device.id),
         ..ask
@@ -225,31 +249,41 @@ fn read_ask(api: &Api, uri: &Uri) -> Result<AlertsAsk, Problem> {
 pub(crate) async fn get_alert(
     State(api): State<Api>,
     Path(asked): Path<String>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<JsonAnswer<AlertDetail>, Problem> {
     query::none(&uri)?;
     let missing = || Problem::not_found("alert", &asked);
     let id = asked.parse().map(AlertId).map_err(|_| missing())?;
+    let inventory = api.store().inventory();
+    let tells = Permission::OutboxRead;
+    let who = caller.clone();
+    let known = Arc::clone(&inventory);
     let found = api
         .read(move |store| {
-            let Some(alert) = store.alert(id)? else {
+            let alert = store.alert(id)?;
+            let Some(alert) = alert.filter(|alert| sees(&who, &known, alert)) else {
                 return Ok(None);
             };
-            let deliveries = deliveries_of(store, &alert)?;
+            let device = known.device(alert.device);
+            let deliveries = match device.is_some_and(|device| who.on_device(tells, device)) {
+                true => deliveries_of(store, &alert, &who, &known)?,
+                false => Vec::new(),
+            };
             Ok::<_, ReadError>(Some((alert, deliveries)))
         })
         .await?;
     let (alert, deliveries) = found.ok_or_else(missing)?;
-    let inventory = api.store().inventory();
     let rules = api.store().rules();
     let rule = rules.iter().find(|rule| rule.name == alert.rule);
     Ok(JsonAnswer(AlertDetail {
         note: rule.and_then(|rule| rule.note.clone()),
         unreachable: cut_off(&api, rule, &alert)
             .iter()
-            .map(|alert| view(alert, &inventory))
+            .filter(|alert| sees(&caller, &inventory, alert))
+            .map(|alert| view(&caller, alert, &inventory))
             .collect(),
-        alert: view(&alert, &inventory),
+        alert: view(&caller, &alert, &inventory),
         deliveries,
     }))
 }
@@ -271,7 +305,12 @@ fn cut_off(api: &Api, rule: Option<&Rule>, alert: &Alert) -> Vec<Alert> {
 }
 
 /// What was told of `alert`, newest first.
-fn deliveries_of(store: &Store, alert: &Alert) -> Result<Vec<DeliveryView>, ReadError> {
+fn deliveries_of(
+    store: &Store,
+    alert: &Alert,
+    caller: &Caller,
+    inventory: &Inventory,
+) -> Result<Vec<DeliveryView>, ReadError> {
     let mut found = Vec::new();
     let mut before: Option<OutboxId> = None;
     for _ in 0..DELIVERIES_LOOKED_THROUGH / DELIVERIES_AT_ONCE {
@@ -283,7 +322,7 @@ fn deliveries_of(store: &Store, alert: &Alert) -> Result<Vec<DeliveryView>, Read
         let of_it = some
             .iter()
             .filter(|delivery| delivery.alert.as_ref().is_some_and(|a| a.id == alert.id));
-        found.extend(of_it.map(DeliveryView::from));
+        found.extend(of_it.map(|delivery| DeliveryView::of(delivery, caller, inventory)));
         match some.last() {
             Some(oldest) if oldest.created >= alert.since => before = Some(oldest.id),
             _ => break,

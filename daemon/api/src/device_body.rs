@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::{
     Address, CredentialName, Device, DeviceDraft, DeviceId, DeviceKind, IcmpPoll, PollSettings,
-    SnmpPoll, checked_name,
+    SnmpPoll, TenantName, checked_name,
 };
 use secrets::SecretBytes;
 use serde::Serialize;
@@ -35,7 +35,8 @@ const COMMUNITY_BYTES: usize = 255;
 const EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 
 /// The fields of a device.
-pub(crate) const FIELDS: [&str; 13] = [
+pub(crate) const FIELDS: [&str; 14] = [
+    "tenant",
     "name",
     "address",
     "kind",
@@ -54,10 +55,16 @@ pub(crate) const FIELDS: [&str; 13] = [
 /// A device as people write it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeviceBody {
-    /// Unique among devices that are not deleted; 1 to 128 bytes and not a
-    /// number.
+    /// Whose it is. A new device that does not say belongs to the only tenant
+    /// that the caller may enter devices for, else to the default one; another
+    /// one stays where it is.
+    #[schema(required = false)]
+    tenant: String,
+    /// Unique among the tenant's devices that are not deleted; 1 to 128 bytes
+    /// and not a number.
     name: String,
-    /// IPv4, IPv6 or host name; unique among devices that are not deleted.
+    /// IPv4, IPv6 or host name; unique among the tenant's devices that are not
+    /// deleted.
     address: String,
     /// What it is for: router, switch, firewall, wireless, server, storage,
     /// ups, pdu, printer, phone, camera, sensor or other.
@@ -76,13 +83,14 @@ pub(crate) struct DeviceBody {
     /// Free words to select by.
     #[schema(required = false)]
     tags: Vec<String>,
-    /// Names or ids of the devices it is reached through.
+    /// Names or ids of the devices it is reached through, of the same tenant.
+    /// Those that the caller does not see are not shown, and stay.
     #[schema(required = false)]
     parents: Vec<String>,
     /// How it is asked; what is null follows the settings.
     #[schema(required = false)]
     poll: PollBody,
-    /// The name of its SNMP credential.
+    /// The name of its SNMP credential, of the same tenant.
     credential: Option<String>,
     /// Asked and judged at all.
     #[schema(required = false)]
@@ -131,10 +139,17 @@ pub(crate) struct NewDeviceBody {
 }
 
 impl DeviceBody {
-    /// `device` as people would write it; parents by name.
-    pub(crate) fn of(device: &Device, inventory: &Inventory) -> DeviceBody {
+    /// `device` as people would write it; parents by name, as far as `sees`
+    /// sees them.
+    pub(crate) fn of(
+        device: &Device,
+        inventory: &Inventory,
+        sees: impl Fn(&Device) -> bool,
+    ) -> DeviceBody {
         let poll = &device.poll;
+        let parents = device.parents.iter();
         DeviceBody {
+            tenant: device.tenant.0.clone(),
             name: device.name.clone(),
             address: device.address.to_string(),
             kind: device.kind.word(),
@@ -144,10 +159,10 @@ impl DeviceBody {
             site: device.site.clone(),
             location: device.location.clone(),
             tags: device.tags.iter().cloned().collect(),
-            parents: device
-                .parents
-                .iter()
-                .map(|parent| name_of(*parent, inventory))
+            parents: parents
+                .filter_map(|parent| inventory.device(*parent))
+                .filter(|parent| sees(parent))
+                .map(|parent| name_of(parent))
                 .collect(),
             poll: PollBody {
                 icmp: IcmpBody {
@@ -166,19 +181,11 @@ impl DeviceBody {
     }
 }
 
-/// A device's name; its id where it has none that leads to it any more.
-fn name_of(id: DeviceId, inventory: &Inventory) -> String {
-    match inventory.device(id) {
-        Some(device) if device.deleted.is_none() => device.name.clone(),
-        _ => id.to_string(),
-    }
-}
-
-/// The device that `text` means: an id, else the name of a live one.
-pub(crate) fn meant(text: &str, inventory: &Inventory) -> Option<DeviceId> {
-    match text.parse() {
-        Ok(id) => inventory.device(DeviceId(id)).map(|device| device.id),
-        Err(_) => inventory.named(text).first().map(|device| device.id),
+/// A device's name; its id where its name does not lead to it any more.
+fn name_of(device: &Device) -> String {
+    match device.deleted {
+        None => device.name.clone(),
+        Some(_) => device.id.to_string(),
     }
 }
 
@@ -186,8 +193,26 @@ pub(crate) fn meant(text: &str, inventory: &Inventory) -> Option<DeviceId> {
 pub(crate) struct Known<'a> {
     /// Devices, as parents.
     pub(crate) inventory: &'a Inventory,
+    /// Whether somebody sees a device.
+    pub(crate) sees: &'a dyn Fn(&Device) -> bool,
     /// Whether there is such a credential.
     pub(crate) credential: &'a dyn Fn(&CredentialName) -> bool,
+    /// Whose a device is whose body does not say.
+    pub(crate) tenant: &'a TenantName,
+}
+
+impl Known<'_> {
+    /// The parent that `text` means, for a device of `tenant`: an id, else the
+    /// name of a live device.
+    pub(crate) fn parent(&self, text: &str, tenant: &TenantName) -> Option<DeviceId> {
+        let found = match text.parse() {
+            Ok(id) => self.inventory.device(DeviceId(id)),
+            Err(_) => self.inventory.by_name(tenant, text),
+        };
+        found
+            .filter(|device| (self.sees)(device))
+            .map(|device| device.id)
+    }
 }
 
 /// Reads a device. What is returned is worth something only if there was no
@@ -207,13 +232,15 @@ pub(crate) fn read(value: &Value, known: &Known<'_>, mistakes: &Mistakes) -> Opt
         Some(Ok(address)) => Some(address),
         None => None,
     };
-    let rest = Rest::read(&body, known);
+    let tenant = read_tenant(&body, known);
+    let rest = Rest::read(&body, known, tenant);
     Some(rest.draft(name?.to_owned(), address?))
 }
 
 /// Everything of a device but its name and address, so that a mistake in
 /// those does not hide one in these.
 struct Rest {
+    tenant: TenantName,
     kind: DeviceKind,
     vendor: Option<String>,
     model: Option<String>,
@@ -228,7 +255,7 @@ struct Rest {
 }
 
 impl Rest {
-    fn read(body: &Object<'_>, known: &Known<'_>) -> Rest {
+    fn read(body: &Object<'_>, known: &Known<'_>, tenant: TenantName) -> Rest {
         let kinds = DeviceKind::ALL.map(|(_, word)| word);
         Rest {
             kind: body
@@ -240,10 +267,11 @@ impl Rest {
             site: name(body, "site"),
             location: line(body, "location"),
             tags: read_tags(body),
-            parents: read_parents(body, known),
+            parents: read_parents(body, known, &tenant),
             poll: read_poll(body),
-            credential: read_credential(body, known),
+            credential: read_credential(body, known, &tenant),
             enabled: body.flag("enabled").unwrap_or(true),
+            tenant,
         }
     }
 
@@ -262,7 +290,7 @@ impl Rest {
             poll: self.poll,
             credential: self.credential,
             enabled: self.enabled,
-            tenant: model::TenantName::default_tenant(),
+            tenant: self.tenant,
         }
     }
 }
@@ -300,10 +328,20 @@ fn read_tags(body: &Object<'_>) -> BTreeSet<String> {
     tags
 }
 
-fn read_parents(body: &Object<'_>, known: &Known<'_>) -> BTreeSet<DeviceId> {
+fn read_tenant(body: &Object<'_>, known: &Known<'_>) -> TenantName {
+    let said = body.text("tenant").filter(|text| !text.is_empty());
+    match said.map(str::parse::<TenantName>) {
+        Some(Ok(tenant)) => return tenant,
+        Some(Err(why)) => body.wrong("tenant", why.to_string()),
+        None => {}
+    }
+    known.tenant.clone()
+}
+
+fn read_parents(body: &Object<'_>, known: &Known<'_>, tenant: &TenantName) -> BTreeSet<DeviceId> {
     let mut parents = BTreeSet::new();
     for (pointer, parent) in body.texts("parents", PARENTS) {
-        match meant(&parent, known.inventory) {
+        match known.parent(&parent, tenant) {
             Some(id) => {
                 parents.insert(id);
             }
@@ -337,15 +375,25 @@ fn read_poll(body: &Object<'_>) -> PollSettings {
     poll
 }
 
-fn read_credential(body: &Object<'_>, known: &Known<'_>) -> Option<CredentialName> {
+fn read_credential(
+    body: &Object<'_>,
+    known: &Known<'_>,
+    tenant: &TenantName,
+) -> Option<CredentialName> {
     let credential = CredentialName(name(body, "credential")?);
-    if !(known.credential)(&credential) {
+    let is_theirs = TenantName::of(&credential.0) == *tenant;
+    if !is_theirs || !(known.credential)(&credential) {
+        let hint = match is_theirs {
+            true => "PUT /api/v1/credentials/NAME makes one".to_owned(),
+            false => format!(
+                "those of the tenant {tenant} are called {:?}",
+                tenant.qualify("NAME")
+            ),
+        };
+        let name = &credential.0;
         body.wrong(
             "credential",
-            format!(
-                "there is no credential {:?}; PUT /api/v1/credentials/NAME makes one",
-                credential.0
-            ),
+            format!("there is no credential {name:?}; {hint}"),
         );
     }
     Some(credential)

@@ -16,6 +16,7 @@ use store::Inventory;
 use utoipa::ToSchema;
 
 use crate::Api;
+use crate::caller::Caller;
 use crate::device_body::DeviceBody;
 
 /// Rounds after which a figure is old: one may be late, two in a row are
@@ -171,14 +172,16 @@ impl From<&Facts> for FactsView {
 /// Everything that the views of one answer share, read once.
 pub(crate) struct Viewer<'a> {
     api: &'a Api,
+    caller: &'a Caller,
     inventory: Arc<Inventory>,
     summaries: HashMap<DeviceId, Vec<String>>,
 }
 
 impl<'a> Viewer<'a> {
-    pub(crate) fn new(api: &'a Api) -> Viewer<'a> {
+    pub(crate) fn new(api: &'a Api, caller: &'a Caller) -> Viewer<'a> {
         Viewer {
             api,
+            caller,
             inventory: api.store().inventory(),
             summaries: summaries(api.store().open_alerts()),
         }
@@ -201,10 +204,13 @@ impl<'a> Viewer<'a> {
         let facts = store.facts(device.id);
         let icmp = polled(self.api, device, Check::Icmp);
         let snmp = polled(self.api, device, Check::Snmp);
-        let state = self.state(device);
+        let mut state = self.state(device);
+        if let DeviceState::Unreachable { behind } = &mut state {
+            behind.retain(|name| self.sees_by_name(device, name));
+        }
         DeviceView {
             id: device.id.0,
-            body: DeviceBody::of(device, &self.inventory),
+            body: DeviceBody::of(device, &self.inventory, |parent| self.caller.sees(parent)),
             state: state.word(),
             state_reason: self.reason(device, &state, [&icmp, &snmp]),
             behind: behind(state),
@@ -219,6 +225,11 @@ impl<'a> Viewer<'a> {
             deleted: device.deleted.map(|at| at.to_string()),
             revision: device.revision,
         }
+    }
+
+    /// Whether the caller sees what cuts `device` off.
+    fn sees_by_name(&self, device: &Device, name: &str) -> bool {
+        sees_by_name(self.caller, &self.inventory, device, name)
     }
 
     fn values(&self, icmp: &Polled, snmp: &Polled, facts: Option<&Arc<Facts>>) -> ValuesView {
@@ -250,6 +261,9 @@ impl<'a> Viewer<'a> {
         };
         match state {
             DeviceState::Up => None,
+            DeviceState::Unreachable { behind } if behind.is_empty() => {
+                Some("every way to it is down".to_owned())
+            }
             DeviceState::Unreachable { behind } => Some(format!("behind {}", behind.join(", "))),
             DeviceState::Disabled if device.deleted.is_some() => Some("deleted".to_owned()),
             DeviceState::Disabled => Some("an operator disabled it".to_owned()),
@@ -261,6 +275,18 @@ impl<'a> Viewer<'a> {
                 .or_else(failure),
         }
     }
+}
+
+/// Whether the caller sees the device called `name` of the tenant of `device`.
+pub(crate) fn sees_by_name(
+    caller: &Caller,
+    inventory: &Inventory,
+    device: &Device,
+    name: &str,
+) -> bool {
+    inventory
+        .by_name(&device.tenant, name)
+        .is_some_and(|named| caller.sees(named))
 }
 
 /// What the newest poll of `device` by `check` came to.

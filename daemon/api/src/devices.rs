@@ -1,12 +1,18 @@
 //! The inventory: listing, reading and changing devices.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use access::Tenants;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use model::{Address, CredentialKind, Device, DeviceDraft, DeviceId, DeviceKind, Timestamp};
+use model::{
+    Address, CredentialKind, CredentialRecord, Device, DeviceDraft, DeviceId, DeviceKind,
+    Permission, SecretRecord, TenantName, Timestamp,
+};
+use secrets::SecretBytes;
 use serde::Serialize;
 use serde_json::Value;
 use store::{Inventory, Refusal, WriteError};
@@ -32,9 +38,9 @@ const SEARCH_BYTES: usize = 256;
 const PATCH_TRIES: usize = 5;
 
 /// What a list of devices is sorted by; `-` before it turns it around.
-const SORTS: [&str; 12] = [
+const SORTS: [&str; 13] = [
     "id", "name", "address", "kind", "vendor", "model", "os", "site", "location", "state",
-    "created", "updated",
+    "created", "updated", "tenant",
 ];
 
 /// The words of a device's state.
@@ -67,6 +73,7 @@ pub(crate) struct DeviceList {
     path = "/devices",
     tag = "devices",
     params(
+        ("tenant" = Option<Vec<String>>, Query, description = "Of one of these tenants"),
         ("site" = Option<Vec<String>>, Query, description = "At one of these sites"),
         ("kind" = Option<Vec<String>>, Query, description = "Of one of these kinds"),
         ("tag" = Option<Vec<String>>, Query, description = "With at least one of these tags"),
@@ -74,7 +81,7 @@ pub(crate) struct DeviceList {
         ("enabled" = Option<bool>, Query, description = "Only those that are, or are not, enabled"),
         ("deleted" = Option<bool>, Query, description = "true: deleted devices instead of the others"),
         ("q" = Option<String>, Query, description = "Words that all stand in name, address, vendor, model, os, site or location"),
-        ("sort" = Option<String>, Query, description = "id, name (the default), address, kind, vendor, model, os, site, location, state, created or updated; with - before it from last to first"),
+        ("sort" = Option<String>, Query, description = "id, name (the default), address, kind, vendor, model, os, site, location, state, created, updated or tenant; with - before it from last to first"),
         ("limit" = Option<usize>, Query, description = "Items in a page, 1 to 1000; by default 100"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
     ),
@@ -85,14 +92,15 @@ pub(crate) struct DeviceList {
 )]
 pub(crate) async fn list_devices(
     State(api): State<Api>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<JsonAnswer<DeviceList>, Problem> {
     let ask = Ask::read(&uri)?;
-    let viewer = Viewer::new(&api);
+    let viewer = Viewer::new(&api, &caller);
     let mut rows: Vec<(String, &Arc<Device>)> = ask
         .of(viewer.inventory())
         .into_iter()
-        .filter(|device| ask.matches(device, &viewer))
+        .filter(|device| caller.sees(device) && ask.matches(device, &viewer))
         .map(|device| (ask.sort.key(device, &viewer), device))
         .collect();
     rows.sort_unstable_by(|a, b| ask.sort.compare((&a.0, a.1.id), (&b.0, b.1.id)));
@@ -121,6 +129,7 @@ pub(crate) async fn list_devices(
 
 /// What a list is asked for.
 struct Ask {
+    tenants: Vec<String>,
     sites: Vec<String>,
     kinds: Vec<DeviceKind>,
     tags: Vec<String>,
@@ -136,7 +145,8 @@ struct Ask {
 impl Ask {
     fn read(uri: &Uri) -> Result<Ask, Problem> {
         let known = [
-            "site", "kind", "tag", "state", "enabled", "deleted", "q", "sort", "limit", "cursor",
+            "tenant", "site", "kind", "tag", "state", "enabled", "deleted", "q", "sort", "limit",
+            "cursor",
         ];
         let query = Query::read(uri, &known)?;
         let kinds = DeviceKind::ALL.map(|(_, word)| word);
@@ -151,6 +161,7 @@ impl Ask {
             None => None,
         };
         let ask = Ask {
+            tenants: query.all("tenant"),
             sites: query.all("site"),
             kinds: query.words("kind", &kinds, DeviceKind::from_word),
             tags: query.all("tag"),
@@ -179,7 +190,8 @@ impl Ask {
         let one_of = |values: &[String], value: Option<&String>| {
             values.is_empty() || value.is_some_and(|value| values.contains(value))
         };
-        one_of(&self.sites, device.site.as_ref())
+        one_of(&self.tenants, Some(&device.tenant.0))
+            && one_of(&self.sites, device.site.as_ref())
             && (self.kinds.is_empty() || self.kinds.contains(&device.kind))
             && (self.tags.is_empty() || self.tags.iter().any(|tag| device.tags.contains(tag)))
             && self.enabled.is_none_or(|enabled| device.enabled == enabled)
@@ -246,6 +258,7 @@ impl Sort {
             "site" => said(&device.site),
             "location" => said(&device.location),
             "state" => viewer.state(device).word().to_owned(),
+            "tenant" => device.tenant.0.clone(),
             "created" => time_key(device.created),
             "updated" => time_key(device.updated),
             _id => String::new(),
@@ -284,30 +297,99 @@ fn time_key(at: Timestamp) -> String {
     responses(
         (status = 200, description = "The device", body = DeviceView, headers(("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such device"),
+        (status = 409, description = "Devices of several tenants have this name"),
     )
 )]
 pub(crate) async fn get_device(
     State(api): State<Api>,
     Path(asked): Path<String>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
-    let device = find(&api, &asked)?;
-    Ok(shown(&api, StatusCode::OK, &device))
+    let device = find(&api, &caller, Permission::DevicesRead, &asked)?;
+    Ok(shown(&api, &caller, StatusCode::OK, &device))
 }
 
-/// The device that `asked` means: an id, or the name of a live one.
-pub(crate) fn find(api: &Api, asked: &str) -> Result<Arc<Device>, Problem> {
+/// The device that `asked` means (an id, or the name of a live one), if the
+/// caller has `permission` for it.
+///
+/// # Errors
+///
+/// 404 if there is none, or none that the caller sees; 403 if they see it and
+/// that is all; 409 if several tenants have one of that name.
+pub(crate) fn find(
+    api: &Api,
+    caller: &Caller,
+    permission: Permission,
+    asked: &str,
+) -> Result<Arc<Device>, Problem> {
     let inventory = api.store().inventory();
-    device_body::meant(asked, &inventory)
-        .and_then(|id| inventory.device(id).cloned())
-        .ok_or_else(|| Problem::not_found("device", asked))
+    let meant: Vec<&Arc<Device>> = match asked.parse() {
+        Ok(id) => inventory.device(DeviceId(id)).into_iter().collect(),
+        Err(_) => inventory.named(asked),
+    };
+    one_of(&meant, caller, permission, asked)
 }
 
-fn shown(api: &Api, status: StatusCode, device: &Device) -> Response {
-    let view = Viewer::new(api).device(device);
+/// The one of the devices called `asked` for which the caller has `permission`.
+fn one_of(
+    meant: &[&Arc<Device>],
+    caller: &Caller,
+    permission: Permission,
+    asked: &str,
+) -> Result<Arc<Device>, Problem> {
+    let is_seen =
+        |device: &&Arc<Device>| caller.sees(device) || caller.on_device(permission, device);
+    let seen: Vec<&Arc<Device>> = meant.iter().copied().filter(is_seen).collect();
+    match seen.as_slice() {
+        [] if meant.is_empty() => Err(Problem::not_found("device", asked)),
+        [] => Err(Problem::hidden("device", asked)),
+        [device] if caller.on_device(permission, device) => Ok(Arc::clone(device)),
+        [_] => Err(Problem::forbidden(format!(
+            "this needs the permission {} for this device",
+            permission.word()
+        ))),
+        several => {
+            let ids: Vec<String> = several
+                .iter()
+                .map(|device| format!("{} ({})", device.id, device.tenant))
+                .collect();
+            let detail = format!(
+                "devices of several tenants are called {asked:?}: use one of their ids: {}",
+                ids.join(", ")
+            );
+            Err(Problem::new(Kind::Conflict, detail))
+        }
+    }
+}
+
+fn shown(api: &Api, caller: &Caller, status: StatusCode, device: &Device) -> Response {
+    let view = Viewer::new(api, caller).device(device);
     let tag = [(header::ETAG, etag(device.revision))];
     (status, tag, JsonAnswer(view)).into_response()
+}
+
+/// Whose a new device is that does not say: the tenant of a caller who has but
+/// one.
+pub(crate) fn home(caller: &Caller) -> TenantName {
+    match caller.tenants(Permission::DevicesWrite) {
+        Tenants::Some(tenants) if tenants.len() == 1 => tenants.into_iter().next(),
+        Tenants::Some(_) | Tenants::All => None,
+    }
+    .unwrap_or_else(TenantName::default_tenant)
+}
+
+/// Refuses unless the caller may have a device where `draft` puts it.
+pub(crate) fn may_place(caller: &Caller, draft: &DeviceDraft) -> Result<(), Problem> {
+    let write = Permission::DevicesWrite;
+    match caller.on_place(write, &draft.tenant, draft.site.as_ref(), &draft.tags) {
+        true => Ok(()),
+        false => Err(Problem::forbidden(format!(
+            "this needs the permission {} for the tenant, site and tags that the device is to have",
+            write.word()
+        ))),
+    }
 }
 
 /// Enters a device.
@@ -337,41 +419,87 @@ pub(crate) async fn create_device(
     query::none(&uri)?;
     let mistakes = Mistakes::default();
     let community = device_body::take_community(&mut body, &mistakes);
-    let draft = read_draft(&api, &body, &mistakes);
+    let draft = read_draft(&api, &caller, &home(&caller), &body, &mistakes);
     let mut draft = mistakes.or(Kind::Invalid, draft)?;
-    let now = api.now();
+    may_place(&caller, &draft)?;
     let credential = match community {
+        Some(community) => Some(with_credential(&api, &caller, &mut draft, &community).await?),
         None => None,
-        Some(community) => {
-            let name = draft.tenant.qualify(&draft.name.replace('/', "-"));
-            let (secret, sealed) = sealed(&api, &caller, &name, &community, now).await?;
-            let credential = record(&name, CredentialKind::SnmpV2c, secret, now);
-            draft.credential = Some(credential.name.clone());
-            Some((credential, Some(sealed)))
-        }
     };
     let created = api
         .store()
         .create_device(&caller.by(), draft, credential, api.now())
         .await;
-    let device = created.map_err(|error| failed(&api, &error))?;
+    let device = created.map_err(|error| failed(&api, &caller, &error))?;
     caller.did("device created", &device.name);
 
     let path = [(header::LOCATION, format!("/api/v1/devices/{}", device.id))];
-    Ok((path, shown(&api, StatusCode::CREATED, &device)).into_response())
+    Ok((path, shown(&api, &caller, StatusCode::CREATED, &device)).into_response())
 }
 
-pub(crate) fn read_draft(api: &Api, body: &Value, mistakes: &Mistakes) -> Option<DeviceDraft> {
+/// A credential named after a new device, which uses it.
+async fn with_credential(
+    api: &Api,
+    caller: &Caller,
+    draft: &mut DeviceDraft,
+    community: &SecretBytes,
+) -> Result<(CredentialRecord, Option<SecretRecord>), Problem> {
+    let write = Permission::CredentialsWrite;
+    if !caller.on_place(write, &draft.tenant, draft.site.as_ref(), &draft.tags) {
+        return Err(Problem::forbidden(format!(
+            "an snmp_community needs the permission {} there",
+            write.word()
+        )));
+    }
+    // what stands before a slash would be taken for a tenant
+    let name = draft.tenant.qualify(&draft.name.replace('/', "-"));
+    let now = api.now();
+    let (secret, sealed) = sealed(api, caller, &name, community, now).await?;
+    let credential = record(&name, CredentialKind::SnmpV2c, secret, now);
+    draft.credential = Some(credential.name.clone());
+    Ok((credential, Some(sealed)))
+}
+
+/// Reads a device that is `tenant`'s unless it says otherwise.
+fn read_draft(
+    api: &Api,
+    caller: &Caller,
+    tenant: &TenantName,
+    body: &Value,
+    mistakes: &Mistakes,
+) -> Option<DeviceDraft> {
     let inventory = api.store().inventory();
     let known = Known {
         inventory: &inventory,
+        sees: &|device| caller.sees(device),
         credential: &|name| api.store().credential(name).is_some(),
+        tenant,
     };
     device_body::read(body, &known, mistakes)
 }
 
-fn failed(api: &Api, error: &WriteError) -> Problem {
-    not_written(error, &api.store().inventory())
+/// Reads what `device` is to become. Parents that the caller does not see stay.
+fn read_changed(
+    api: &Api,
+    caller: &Caller,
+    device: &Device,
+    body: &Value,
+) -> Result<DeviceDraft, Problem> {
+    let mistakes = Mistakes::default();
+    let draft = read_draft(api, caller, &device.tenant, body, &mistakes);
+    let mut draft = mistakes.or(Kind::Invalid, draft)?;
+    may_place(caller, &draft)?;
+    let inventory = api.store().inventory();
+    let unseen = device.parents.iter().copied().filter(|parent| {
+        let parent = inventory.device(*parent);
+        parent.is_some_and(|parent| !caller.sees(parent))
+    });
+    draft.parents.extend(unseen);
+    Ok(draft)
+}
+
+fn failed(api: &Api, caller: &Caller, error: &WriteError) -> Problem {
+    not_written(error, &api.store().inventory()).without_what_is_hidden(caller)
 }
 
 /// Replaces a device.
@@ -383,7 +511,7 @@ fn failed(api: &Api, error: &WriteError) -> Problem {
     tag = "devices",
     params(
         ("device" = String, Path, description = "Id or name"),
-        ("If-Match" = Option<String>, Header, description = "Only if the device's revision is this"),
+        ("If-Match" = String, Header, description = "The revision that is changed, from ETag; * for any"),
     ),
     request_body = DeviceBody,
     responses(
@@ -391,6 +519,7 @@ fn failed(api: &Api, error: &WriteError) -> Problem {
         (status = 404, description = "There is no such device"),
         (status = 409, description = "Another device has the name or the address"),
         (status = 412, description = "The device was changed meanwhile"),
+        (status = 428, description = "If-Match is missing"),
         (status = 422, description = "The body has mistakes: all are named"),
     )
 )]
@@ -403,18 +532,16 @@ pub(crate) async fn replace_device(
     Json(body): Json,
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
-    let device = find(&api, &asked)?;
+    let device = find(&api, &caller, Permission::DevicesWrite, &asked)?;
     let revision = require_match(&headers, device.revision)?;
-    let mistakes = Mistakes::default();
-    let draft = read_draft(&api, &body, &mistakes);
-    let draft = mistakes.or(Kind::Invalid, draft)?;
+    let draft = read_changed(&api, &caller, &device, &body)?;
     let changed = api
         .store()
         .replace_device(&caller.by(), device.id, draft, revision, api.now())
         .await
-        .map_err(|error| failed(&api, &error))?;
+        .map_err(|error| failed(&api, &caller, &error))?;
     caller.did("device changed", &changed.name);
-    Ok(shown(&api, StatusCode::OK, &changed))
+    Ok(shown(&api, &caller, StatusCode::OK, &changed))
 }
 
 /// Changes some fields of a device.
@@ -427,7 +554,7 @@ pub(crate) async fn replace_device(
     tag = "devices",
     params(
         ("device" = String, Path, description = "Id or name"),
-        ("If-Match" = Option<String>, Header, description = "Only if the device's revision is this"),
+        ("If-Match" = String, Header, description = "The revision that is changed, from ETag; * for any"),
     ),
     request_body(content((Value = "application/merge-patch+json"), (Value = "application/json"))),
     responses(
@@ -435,6 +562,7 @@ pub(crate) async fn replace_device(
         (status = 404, description = "There is no such device"),
         (status = 409, description = "Another device has the name or the address"),
         (status = 412, description = "The device was changed meanwhile"),
+        (status = 428, description = "If-Match is missing"),
         (status = 422, description = "The body has mistakes: all are named"),
     )
 )]
@@ -452,41 +580,39 @@ pub(crate) async fn patch_device(
         mistakes.at("", "a merge patch of a device is an object");
         return Err(mistakes.problem(Kind::Invalid));
     }
-    let found = find(&api, &asked)?;
-    let id = found.id.to_string();
+    let write = Permission::DevicesWrite;
+    let id = find(&api, &caller, write, &asked)?.id.to_string();
+    let by = caller.by();
     let mut last = Problem::new(
         Kind::Conflict,
         "others change this device just now; try again",
     );
     for _ in 0..PATCH_TRIES {
-        let device = find(&api, &id)?;
+        let device = find(&api, &caller, write, &id)?;
         require_match(&headers, device.revision)?;
-        let draft = patched(&api, &device, &patch)?;
-        let by = caller.by();
-        let write =
-            api.store()
-                .replace_device(&by, device.id, draft, Some(device.revision), api.now());
+        let mut body = body_of(&api, &caller, &device);
+        merge(&mut body, &patch);
+        let draft = read_changed(&api, &caller, &device, &body)?;
+        let (seen, now) = (Some(device.revision), api.now());
+        let write = api.store().replace_device(&by, device.id, draft, seen, now);
         match write.await {
             Ok(changed) => {
                 caller.did("device changed", &changed.name);
-                return Ok(shown(&api, StatusCode::OK, &changed));
+                return Ok(shown(&api, &caller, StatusCode::OK, &changed));
             }
             Err(error @ WriteError::Refused(Refusal::RevisionMismatch { .. })) => {
-                last = failed(&api, &error);
+                last = failed(&api, &caller, &error);
             }
-            Err(error) => return Err(failed(&api, &error)),
+            Err(error) => return Err(failed(&api, &caller, &error)),
         }
     }
     Err(last)
 }
 
-fn patched(api: &Api, device: &Device, patch: &Value) -> Result<DeviceDraft, Problem> {
-    let body = DeviceBody::of(device, &api.store().inventory());
-    let mut body = serde_json::to_value(body).expect("a body is text, flags and numbers");
-    merge(&mut body, patch);
-    let mistakes = Mistakes::default();
-    let draft = read_draft(api, &body, &mistakes);
-    mistakes.or(Kind::Invalid, draft)
+fn body_of(api: &Api, caller: &Caller, device: &Device) -> Value {
+    let inventory = api.store().inventory();
+    let body = DeviceBody::of(device, &inventory, |parent| caller.sees(parent));
+    serde_json::to_value(body).expect("a body is text, flags and numbers")
 }
 
 /// RFC 7396 §2.
@@ -520,13 +646,14 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
     tag = "devices",
     params(
         ("device" = String, Path, description = "Id or name"),
-        ("If-Match" = Option<String>, Header, description = "Only if the device's revision is this"),
+        ("If-Match" = String, Header, description = "The revision that is changed, from ETag; * for any"),
     ),
     responses(
         (status = 200, description = "The device as it was kept", body = DeviceView),
         (status = 404, description = "There is no such device"),
         (status = 409, description = "It is deleted already"),
         (status = 412, description = "The device was changed meanwhile"),
+        (status = 428, description = "If-Match is missing"),
     )
 )]
 pub(crate) async fn delete_device(
@@ -537,15 +664,15 @@ pub(crate) async fn delete_device(
     uri: Uri,
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
-    let device = find(&api, &asked)?;
+    let device = find(&api, &caller, Permission::DevicesDelete, &asked)?;
     let revision = require_match(&headers, device.revision)?;
     let deleted = api
         .store()
         .delete_device(&caller.by(), device.id, revision, api.now())
         .await
-        .map_err(|error| failed(&api, &error))?;
+        .map_err(|error| failed(&api, &caller, &error))?;
     caller.did("device deleted", &deleted.name);
-    Ok(shown(&api, StatusCode::OK, &deleted))
+    Ok(shown(&api, &caller, StatusCode::OK, &deleted))
 }
 
 /// Restores a deleted device.
@@ -567,26 +694,33 @@ pub(crate) async fn restore_device(
     uri: Uri,
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
-    let id = find_deleted(&api, &asked)?;
+    let id = find_deleted(&api, &caller, &asked)?.id;
     let restored = api
         .store()
         .restore_device(&caller.by(), id, api.now())
         .await
-        .map_err(|error| failed(&api, &error))?;
+        .map_err(|error| failed(&api, &caller, &error))?;
     caller.did("device restored", &restored.name);
-    Ok(shown(&api, StatusCode::OK, &restored))
+    Ok(shown(&api, &caller, StatusCode::OK, &restored))
 }
 
-fn find_deleted(api: &Api, asked: &str) -> Result<DeviceId, Problem> {
+/// The device that `asked` means: an id, or in each tenant the device of that
+/// name that was deleted last.
+fn find_deleted(api: &Api, caller: &Caller, asked: &str) -> Result<Arc<Device>, Problem> {
+    let permission = Permission::DevicesDelete;
+    if asked.parse::<u64>().is_ok() {
+        return find(api, caller, permission, asked);
+    }
     let inventory = api.store().inventory();
-    let named = inventory
-        .all()
-        .filter(|device| device.name == asked)
-        .max_by_key(|device| device.deleted)
-        .map(|device| device.id);
-    named
-        .or_else(|| device_body::meant(asked, &inventory))
-        .ok_or_else(|| Problem::not_found("device", asked))
+    let mut last = BTreeMap::<&TenantName, &Arc<Device>>::new();
+    for device in inventory.all().filter(|device| device.name == asked) {
+        let known = last.entry(&device.tenant).or_insert(device);
+        if device.deleted > known.deleted {
+            *known = device;
+        }
+    }
+    let meant: Vec<&Arc<Device>> = last.into_values().collect();
+    one_of(&meant, caller, permission, asked)
 }
 
 /// Polls a device now.
@@ -608,10 +742,11 @@ fn find_deleted(api: &Api, asked: &str) -> Result<DeviceId, Problem> {
 pub(crate) async fn poll_device(
     State(api): State<Api>,
     Path(asked): Path<String>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<StatusCode, Problem> {
     query::none(&uri)?;
-    let device = find(&api, &asked)?;
+    let device = find(&api, &caller, Permission::DevicesPoll, &asked)?;
     match api.daemon().poll_now(device.id) {
         Ok(()) => Ok(StatusCode::ACCEPTED),
         Err(why @ PollNowRefused::Busy) => Err(Problem::new(Kind::Unavailable, why.to_string())),

@@ -80,6 +80,8 @@ pub(crate) fn not_writing(health: &StoreHealth) -> Option<String> {
 }
 
 /// Shows metrics about the daemon itself, in the Prometheus text format.
+///
+/// On the plain listener of the machine itself everybody sees them.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -95,6 +97,7 @@ pub(crate) async fn expose_metrics(
     api.daemon().metrics(&mut text);
     api.telemetry().expose(&mut text);
     expose_store(&api.store().stats(), &mut text);
+    expose_access(&api, &mut text);
     text.single(
         "sotp_devices",
         ExposedKind::Gauge,
@@ -102,6 +105,66 @@ pub(crate) async fn expose_metrics(
         size(api.store().inventory().len()),
     );
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text.into_text()))
+}
+
+fn expose_access(api: &Api, text: &mut Exposition) {
+    let stats = api.access().stats();
+    let name = "sotp_api_logins_total";
+    text.family(
+        name,
+        ExposedKind::Counter,
+        "Attempts to sign in, by how they ended",
+    );
+    for (outcome, count) in [
+        ("let_in", stats.logins),
+        ("refused", stats.refused),
+        ("too_soon", stats.too_soon),
+        ("too_busy", stats.too_busy),
+    ] {
+        text.sample(name, &[("outcome", outcome)], as_f64(count));
+    }
+    for (name, help, value) in [
+        (
+            "sotp_api_refresh_reused_total",
+            "Refresh tokens that were used twice: their session was ended",
+            stats.reused,
+        ),
+        (
+            "sotp_api_password_hashes_total",
+            "Password hashes that were computed",
+            stats.hashes,
+        ),
+    ] {
+        text.single(name, ExposedKind::Counter, help, as_f64(value));
+    }
+    for (name, help, value) in [
+        (
+            "sotp_api_sessions",
+            "Sessions of people who are signed in",
+            stats.sessions,
+        ),
+        (
+            "sotp_api_locked",
+            "Accounts and addresses that have to wait before the next attempt",
+            stats.locked,
+        ),
+        (
+            "sotp_api_logins_waiting",
+            "Attempts to sign in that wait for a password hash",
+            stats.waiting,
+        ),
+    ] {
+        text.single(name, ExposedKind::Gauge, help, size(value));
+    }
+    let name = "sotp_secret_age_seconds";
+    text.family(
+        name,
+        ExposedKind::Gauge,
+        "Time since the value of a secret was set",
+    );
+    for (secret, age) in api.secrets().ages(api.now()) {
+        text.sample(name, &[("secret", &secret.0)], age.as_secs_f64());
+    }
 }
 
 fn size(count: usize) -> f64 {
@@ -184,6 +247,11 @@ fn expose_store(stats: &StoreStats, text: &mut Exposition) {
             "sotp_store_corrupt_reads_total",
             "Reads that met a damaged record",
             stats.corrupt_reads,
+        ),
+        (
+            "sotp_audit_dropped_total",
+            "Lines of the audit log that were dropped because too many waited",
+            stats.audit_dropped,
         ),
     ] {
         text.single(name, ExposedKind::Counter, help, as_f64(value));

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use axum::extract::State;
 use axum::http::Uri;
 use csv::{ByteRecord, ReaderBuilder, Trim};
-use model::{DeviceDraft, DeviceId};
+use model::{DeviceDraft, DeviceId, TenantName};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use store::{Inventory, Refusal, Store};
@@ -17,14 +17,16 @@ use utoipa::ToSchema;
 
 use crate::Api;
 use crate::caller::Caller;
-use crate::device_body::{self, Known, meant};
+use crate::device_body::{self, Known};
+use crate::devices::{home, may_place};
 use crate::mistakes::{Mistakes, did_you_mean};
 use crate::problem::{Kind, Mistake, Problem, not_written, refused};
 use crate::query;
 use crate::request::{Csv, JsonAnswer};
 
 /// The columns that a table may have, in any order.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
+    "tenant",
     "name",
     "address",
     "kind",
@@ -105,7 +107,7 @@ impl CellMistake {
 /// Enters many devices from a table.
 ///
 /// The body is CSV (RFC 4180) with a header that names some of the columns
-/// name, address, kind, vendor, model, os, site, location, tags, parents,
+/// tenant, name, address, kind, vendor, model, os, site, location, tags, parents,
 /// credential and snmp_port, in any order; name and address have to be among
 /// them. Tags and parents are separated by `;`; a parent may be another line.
 /// Good lines go in even if others are not good.
@@ -128,7 +130,11 @@ pub(crate) async fn import_devices(
     csv: Csv,
 ) -> Result<JsonAnswer<ImportReport>, Problem> {
     query::none(&uri)?;
-    let lines = api.read(move |store| read_table(&csv.body, store)).await?;
+    let lines = {
+        let caller = caller.clone();
+        api.read(move |store| read_table(&csv.body, store, &caller))
+            .await?
+    };
     let lines = enter(&api, &caller, lines).await?;
 
     let report = report(lines);
@@ -171,6 +177,7 @@ fn report(lines: Vec<Line>) -> ImportReport {
 /// One line on its way in.
 struct Line {
     number: u64,
+    tenant: TenantName,
     name: Option<String>,
     /// Until it is offered to the store.
     draft: Option<DeviceDraft>,
@@ -192,7 +199,7 @@ impl Line {
 }
 
 /// Reads a table without entering anything.
-fn read_table(body: &[u8], store: &Store) -> Result<Vec<Line>, Problem> {
+fn read_table(body: &[u8], store: &Store, caller: &Caller) -> Result<Vec<Line>, Problem> {
     // spreadsheets put a byte order mark before the header
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let mut table = ReaderBuilder::new()
@@ -212,6 +219,12 @@ fn read_table(body: &[u8], store: &Store) -> Result<Vec<Line>, Problem> {
     };
 
     let inventory = store.inventory();
+    let known = Known {
+        inventory: &inventory,
+        sees: &|device| caller.sees(device),
+        credential: &|name| store.credential(name).is_some(),
+        tenant: &home(caller),
+    };
     let mut lines = Vec::new();
     let mut counter = LineCounter {
         body,
@@ -226,7 +239,7 @@ fn read_table(body: &[u8], store: &Store) -> Result<Vec<Line>, Problem> {
         }
         let record = record.map_err(|error| bad_table(error.to_string()))?;
         let number = counter.line_of(&record);
-        lines.push(read_line(number, &header, &record, &inventory, store));
+        lines.push(read_line(number, &header, &record, &known, caller));
     }
     Ok(lines)
 }
@@ -309,11 +322,12 @@ fn read_line(
     number: u64,
     header: &[&str],
     record: &ByteRecord,
-    inventory: &Inventory,
-    store: &Store,
+    known: &Known<'_>,
+    caller: &Caller,
 ) -> Line {
     let mut line = Line {
         number,
+        tenant: known.tenant.clone(),
         name: None,
         draft: None,
         parents: Vec::new(),
@@ -345,13 +359,17 @@ fn read_line(
     line.name = body.get("name").and_then(Value::as_str).map(str::to_owned);
 
     let mistakes = Mistakes::default();
-    let known = Known {
-        inventory,
-        credential: &|name| store.credential(name).is_some(),
-    };
-    let draft = device_body::read(&Value::Object(body), &known, &mistakes);
+    let draft = device_body::read(&Value::Object(body), known, &mistakes);
     let found = mistakes.into_list();
     line.mistakes.extend(found.into_iter().map(in_column));
+    if let Some(draft) = &draft
+        && let Err(problem) = may_place(caller, draft)
+    {
+        line.refuse(CellMistake::new(None, problem.detail()));
+    }
+    if let Some(draft) = &draft {
+        line.tenant = draft.tenant.clone();
+    }
     line.draft = draft.filter(|_| line.mistakes.is_empty());
     line
 }
@@ -396,7 +414,7 @@ fn in_column(mistake: Mistake) -> CellMistake {
 async fn enter(api: &Api, caller: &Caller, mut lines: Vec<Line>) -> Result<Vec<Line>, Problem> {
     let mut entered = false;
     for _ in 0..WAVES {
-        let wave = next_wave(&mut lines, &api.store().inventory());
+        let wave = next_wave(&mut lines, &api.store().inventory(), caller);
         if wave.is_empty() {
             break;
         }
@@ -414,7 +432,9 @@ async fn enter(api: &Api, caller: &Caller, mut lines: Vec<Line>) -> Result<Vec<L
                 for (place, result) in wave.iter().zip(results) {
                     match result {
                         Ok(device) => lines[*place].id = Some(device.id),
-                        Err(refusal) => lines[*place].refuse(of_refusal(&refusal, &inventory)),
+                        Err(refusal) => {
+                            lines[*place].refuse(of_refusal(&refusal, &inventory, caller))
+                        }
                     }
                 }
                 entered = true;
@@ -439,8 +459,9 @@ async fn enter(api: &Api, caller: &Caller, mut lines: Vec<Line>) -> Result<Vec<L
     Ok(lines)
 }
 
-fn of_refusal(refusal: &Refusal, inventory: &Inventory) -> CellMistake {
-    match refused(refusal, inventory).into_mistake() {
+fn of_refusal(refusal: &Refusal, inventory: &Inventory, caller: &Caller) -> CellMistake {
+    let problem = refused(refusal, inventory).without_what_is_hidden(caller);
+    match problem.into_mistake() {
         Some(mistake) => in_column(mistake),
         None => CellMistake::new(None, refusal.to_string()),
     }
@@ -448,19 +469,25 @@ fn of_refusal(refusal: &Refusal, inventory: &Inventory) -> CellMistake {
 
 /// The lines that can go in now, their parents filled in. Lines with a parent
 /// that will never be are refused.
-fn next_wave(lines: &mut [Line], inventory: &Inventory) -> Vec<usize> {
-    let by_name: HashMap<String, usize> = lines
+fn next_wave(lines: &mut [Line], inventory: &Inventory, caller: &Caller) -> Vec<usize> {
+    let by_name: HashMap<(TenantName, String), usize> = lines
         .iter()
         .enumerate()
-        .filter_map(|(place, line)| Some((line.name.clone()?, place)))
+        .filter_map(|(place, line)| Some(((line.tenant.clone(), line.name.clone()?), place)))
         .rev()
         .collect();
+    let known = Known {
+        inventory,
+        sees: &|device| caller.sees(device),
+        credential: &|_| true,
+        tenant: &TenantName::default_tenant(),
+    };
     let mut wave = Vec::new();
     for place in 0..lines.len() {
         if !lines[place].is_waiting() {
             continue;
         }
-        match parents(&lines[place].parents, lines, &by_name, inventory) {
+        match parents(&lines[place], lines, &by_name, &known) {
             Parents::Known(ids) => {
                 if let Some(draft) = &mut lines[place].draft {
                     draft.parents = ids;
@@ -482,19 +509,20 @@ enum Parents {
 }
 
 fn parents(
-    named: &[String],
+    child: &Line,
     lines: &[Line],
-    by_name: &HashMap<String, usize>,
-    inventory: &Inventory,
+    by_name: &HashMap<(TenantName, String), usize>,
+    known: &Known<'_>,
 ) -> Parents {
     let mut ids = BTreeSet::new();
     let mut waiting = false;
-    for name in named {
-        if let Some(id) = meant(name, inventory) {
+    for name in &child.parents {
+        if let Some(id) = known.parent(name, &child.tenant) {
             ids.insert(id);
             continue;
         }
-        match by_name.get(name).map(|place| &lines[*place]) {
+        let line = by_name.get(&(child.tenant.clone(), name.clone()));
+        match line.map(|place| &lines[*place]) {
             Some(line) if line.is_waiting() => waiting = true,
             Some(line) => {
                 return Parents::Never(format!(

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::http::Uri;
-use model::{Check, Interface, Reading};
+use model::{Check, Interface, Permission, Reading};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::Api;
+use crate::caller::Caller;
 use crate::device_view::polled;
 use crate::devices::find;
 use crate::problem::Problem;
@@ -84,10 +85,11 @@ pub(crate) struct InterfaceView {
 pub(crate) async fn list_interfaces(
     State(api): State<Api>,
     Path(asked): Path<String>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<JsonAnswer<InterfaceList>, Problem> {
     query::none(&uri)?;
-    let device = find(&api, &asked)?;
+    let device = find(&api, &caller, Permission::DevicesRead, &asked)?;
     let facts = api.store().facts(device.id);
     let reading = polled(&api, &device, Check::Snmp).fresh;
     let columns = reading

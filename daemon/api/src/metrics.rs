@@ -7,13 +7,14 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::Uri;
 use model::{
-    BUILT_IN_METRICS, Check, Device, GroupKey, Labels, MetricKind, Reading, SeriesKey, Timestamp,
-    counter_rate, metric_info,
+    BUILT_IN_METRICS, Check, Device, GroupKey, Labels, MetricKind, Permission, Reading, SeriesKey,
+    Timestamp, counter_rate, metric_info,
 };
 use serde::Serialize;
 use store::{Point, ReadError, Select};
 use utoipa::ToSchema;
 
+use crate::caller::Caller;
 use crate::device_view::polled;
 use crate::devices::find;
 use crate::mistakes::did_you_mean;
@@ -152,12 +153,13 @@ pub(crate) async fn list_metrics(uri: Uri) -> Result<JsonAnswer<MetricList>, Pro
 pub(crate) async fn latest_metrics(
     State(api): State<Api>,
     Path(asked): Path<String>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<JsonAnswer<LatestList>, Problem> {
     let query = Query::read(&uri, &["metric", "label.*"])?;
     let (metrics, labels) = (query.all("metric"), query.labels());
     query.or(())?;
-    let device = find(&api, &asked)?;
+    let device = find(&api, &caller, Permission::MetricsRead, &asked)?;
 
     let wanted = |key: &SeriesKey| {
         (metrics.is_empty() || metrics.iter().any(|metric| **metric == *key.metric))
@@ -237,10 +239,11 @@ fn latest(key: &SeriesKey, column: usize, reading: &Reading, current: bool) -> L
 pub(crate) async fn metric_range(
     State(api): State<Api>,
     Path((asked, metric)): Path<(String, String)>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<JsonAnswer<RangeView>, Problem> {
     let ask = RangeAsk::read(&uri, api.now())?;
-    let device = find(&api, &asked)?;
+    let device = find(&api, &caller, Permission::MetricsRead, &asked)?;
     if metric_info(&metric).is_none() {
         let known: Vec<&str> = BUILT_IN_METRICS.iter().map(|known| known.name).collect();
         let hint = did_you_mean(&metric, &known);

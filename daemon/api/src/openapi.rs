@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, Info, License, OpenApi, Ref, RefOr, Response, Schema, Tag};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -46,16 +47,10 @@ pub(crate) fn document() -> OpenApi {
     document.info = info();
     document.tags = Some(tags());
     add_problem_schemas(&mut document);
+    add_security_schemes(&mut document);
     require_what_is_always_there(&mut document);
     for item in document.paths.paths.values_mut() {
-        let operations = [
-            &mut item.get,
-            &mut item.put,
-            &mut item.post,
-            &mut item.patch,
-            &mut item.delete,
-        ];
-        operations.into_iter().flatten().for_each(describe_problems);
+        router::operations(item).for_each(describe_problems);
     }
     document
 }
@@ -65,7 +60,10 @@ fn info() -> Info {
     info.description = Some(
         "Devices, what is measured of them, what is wrong with them and whom we told. \
          Times are RFC 3339 in UTC, spans are text such as \"30s\", what was not measured is null. \
-         A failed request is answered with a problem document (RFC 9457)."
+         A failed request is answered with a problem document (RFC 9457). \
+         Every operation says as x-permission who may use it: open (everybody), self (everybody who is \
+         signed in), local (root on the machine itself), or the permission that it needs; what somebody \
+         may not see is not there for them."
             .to_owned(),
     );
     info.license = Some(License::new("Apache-2.0"));
@@ -98,6 +96,32 @@ fn tags() -> Vec<Tag> {
         tag
     })
     .collect()
+}
+
+/// How somebody proves who they are; on the local socket the kernel does.
+fn add_security_schemes(document: &mut OpenApi) {
+    let mut bearer = Http::new(HttpAuthScheme::Bearer);
+    bearer.description =
+        Some("The access token of a session, or the token of a service.".to_owned());
+    let signed = "SOTP-HMAC-SHA256 key=ID, ts=SECONDS, nonce=TEXT, signature=BASE64: the HMAC over \
+                  method, path with query, ts, nonce and the SHA-256 of the body in hex, one a line.";
+    let hmac = ApiKeyValue::with_description("Authorization", signed);
+    let certificate = "A client certificate that belongs to a user.";
+    let components = document.components.get_or_insert_default();
+    for (name, scheme) in [
+        ("bearer", SecurityScheme::Http(bearer)),
+        ("hmac", SecurityScheme::ApiKey(ApiKey::Header(hmac))),
+        (
+            "mutualTLS",
+            SecurityScheme::MutualTls {
+                description: Some(certificate.to_owned()),
+                deprecated: None,
+                extensions: None,
+            },
+        ),
+    ] {
+        components.add_security_scheme(name, scheme);
+    }
 }
 
 fn add_problem_schemas(document: &mut OpenApi) {

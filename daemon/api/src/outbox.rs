@@ -1,15 +1,18 @@
 //! Whom we told, and how that went.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
-use model::{Channel, Delivery, DeliveryState, NotificationEvent, OutboxId};
+use model::{Channel, Delivery, DeliveryState, NotificationEvent, OutboxId, Permission};
 use serde::Serialize;
 use serde_json::Value;
-use store::OutboxAsk;
+use store::{Inventory, OutboxAsk};
 use utoipa::ToSchema;
 
 use crate::Api;
 use crate::caller::Caller;
+use crate::device_view::sees_by_name;
 use crate::mistakes::{Mistakes, Object};
 use crate::page;
 use crate::problem::{Kind, Problem, not_written};
@@ -73,8 +76,25 @@ pub(crate) struct DeliveryList {
     next: Option<String>,
 }
 
-impl From<&Delivery> for DeliveryView {
-    fn from(delivery: &Delivery) -> DeliveryView {
+/// Whether the caller has `permission` for a delivery: for its alert's device,
+/// or everywhere where there is none.
+fn on(caller: &Caller, permission: Permission, delivery: &Delivery, inventory: &Inventory) -> bool {
+    let device = delivery.alert.as_ref().map(|alert| alert.device);
+    match device.and_then(|device| inventory.device(device)) {
+        Some(device) => caller.on_device(permission, device),
+        None => caller.holds_everywhere(permission),
+    }
+}
+
+impl DeliveryView {
+    /// `delivery` as the caller sees it: without devices that they do not.
+    pub(crate) fn of(delivery: &Delivery, caller: &Caller, inventory: &Inventory) -> DeliveryView {
+        let device = delivery.alert.as_ref().map(|alert| alert.device);
+        let device = device.and_then(|device| inventory.device(device));
+        let mut behind = delivery.behind.clone();
+        behind.retain(|name| {
+            device.is_none_or(|device| sees_by_name(caller, inventory, device, name))
+        });
         let (next_try, delivered) = match &delivery.state {
             DeliveryState::Queued { next } => (Some(next.to_string()), None),
             DeliveryState::Parked => (None, None),
@@ -93,7 +113,7 @@ impl From<&Delivery> for DeliveryView {
             device: alert.map(|alert| alert.device_name.clone()),
             summary: alert.map(|alert| alert.summary.clone()),
             place: delivery.place.clone(),
-            behind: delivery.behind.clone(),
+            behind,
             created: delivery.created.to_string(),
             state: delivery.state.word(),
             next_try,
@@ -121,6 +141,7 @@ impl From<&Delivery> for DeliveryView {
 )]
 pub(crate) async fn list_outbox(
     State(api): State<Api>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<JsonAnswer<DeliveryList>, Problem> {
     let query = Query::read(&uri, &["state", "limit", "cursor"])?;
@@ -130,16 +151,35 @@ pub(crate) async fn list_outbox(
             STATES.contains(&word).then(|| word.to_owned())
         }),
         before: page::before(&query)?.map(OutboxId),
-        // one more says whether there is a further page
-        limit: limit + 1,
+        limit,
     };
     let ask = query.or(ask)?;
-    let mut deliveries = api.read(move |store| store.outbox(&ask)).await?;
-    let next = page::cut(&mut deliveries, limit, |delivery| delivery.id.0);
-    let items = deliveries.iter().map(DeliveryView::from);
+    let inventory = api.store().inventory();
+    let who = caller.clone();
+    let known = Arc::clone(&inventory);
+    let page = api
+        .read(move |store| {
+            page::seen(
+                limit,
+                ask.before.map(|id| id.0),
+                |before, limit| {
+                    store.outbox(&OutboxAsk {
+                        before: before.map(OutboxId),
+                        limit,
+                        ..ask.clone()
+                    })
+                },
+                |delivery| delivery.id.0,
+                |delivery| on(&who, Permission::OutboxRead, delivery, &known),
+            )
+        })
+        .await?;
+    let items = page.items.iter();
     Ok(JsonAnswer(DeliveryList {
-        items: items.collect(),
-        next,
+        items: items
+            .map(|delivery| DeliveryView::of(delivery, &caller, &inventory))
+            .collect(),
+        next: page.next,
     }))
 }
 
@@ -157,15 +197,36 @@ pub(crate) async fn list_outbox(
 pub(crate) async fn get_delivery(
     State(api): State<Api>,
     Path(asked): Path<String>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<JsonAnswer<DeliveryView>, Problem> {
     query::none(&uri)?;
-    let id = number(&asked)?;
-    let delivery = api
-        .read(move |store| store.delivery(id))
-        .await?
-        .ok_or_else(|| missing(&asked))?;
-    Ok(JsonAnswer(DeliveryView::from(&delivery)))
+    let delivery = find(&api, &caller, Permission::OutboxRead, &asked).await?;
+    let inventory = api.store().inventory();
+    Ok(JsonAnswer(DeliveryView::of(&delivery, &caller, &inventory)))
+}
+
+/// The delivery called `asked`, if the caller has `permission` for it.
+async fn find(
+    api: &Api,
+    caller: &Caller,
+    permission: Permission,
+    asked: &str,
+) -> Result<Delivery, Problem> {
+    let id = number(asked)?;
+    let delivery = api.read(move |store| store.delivery(id)).await?;
+    let delivery = delivery.ok_or_else(|| missing(asked))?;
+    let inventory = api.store().inventory();
+    if on(caller, permission, &delivery, &inventory) {
+        return Ok(delivery);
+    }
+    match on(caller, Permission::OutboxRead, &delivery, &inventory) {
+        true => Err(Problem::forbidden(format!(
+            "this needs the permission {} for the notification's device",
+            permission.word()
+        ))),
+        false => Err(Problem::hidden("notification", asked)),
+    }
 }
 
 fn number(asked: &str) -> Result<OutboxId, Problem> {
@@ -195,13 +256,17 @@ pub(crate) async fn retry_delivery(
     uri: Uri,
 ) -> Result<JsonAnswer<DeliveryView>, Problem> {
     query::none(&uri)?;
+    let id = find(&api, &caller, Permission::OutboxRetry, &asked)
+        .await?
+        .id;
     let delivery = api
         .store()
-        .retry_delivery(&caller.by(), number(&asked)?, api.now())
+        .retry_delivery(&caller.by(), id, api.now())
         .await
         .map_err(|error| not_written(&error, &api.store().inventory()))?;
     caller.did("notification queued again", &asked);
-    Ok(JsonAnswer(DeliveryView::from(&delivery)))
+    let inventory = api.store().inventory();
+    Ok(JsonAnswer(DeliveryView::of(&delivery, &caller, &inventory)))
 }
 
 /// Whom a test goes to.
@@ -240,6 +305,7 @@ pub(crate) async fn send_test(
     MaybeJson(body): MaybeJson,
 ) -> Result<(StatusCode, JsonAnswer<TestSent>), Problem> {
     query::none(&uri)?;
+    caller.need_everywhere(Permission::NotificationsTest)?;
     let named = body.as_ref().map_or(Ok(Vec::new()), read_to)?;
     let by_default = api.daemon().mail_recipients().ok_or_else(|| {
         Problem::new(

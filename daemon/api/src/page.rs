@@ -25,6 +25,63 @@ pub(crate) fn cut<T>(items: &mut Vec<T>, limit: usize, id: impl Fn(&T) -> u64) -
         .map(|last| Cursor::at("newest", "", id(last)).to_string())
 }
 
+/// Items looked through for one page that only shows some of them: who sees few
+/// gets a short page, and where to go on.
+const LOOKED_THROUGH: usize = 20_000;
+
+/// Items read at a time while looking.
+const AT_ONCE: usize = 1_000;
+
+/// A page of a newest-first list.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+    /// The next page's cursor.
+    pub(crate) next: Option<String>,
+}
+
+/// The first `limit` items below `before` that `is_seen` lets through. `read`
+/// gives up to so many items below an id, newest first.
+pub(crate) fn seen<T, E>(
+    limit: usize,
+    mut before: Option<u64>,
+    read: impl Fn(Option<u64>, usize) -> Result<Vec<T>, E>,
+    id: impl Fn(&T) -> u64,
+    is_seen: impl Fn(&T) -> bool,
+) -> Result<Page<T>, E> {
+    let cursor = |id: Option<u64>| id.map(|id| Cursor::at("newest", "", id).to_string());
+    let mut items = Vec::new();
+    // one more than is asked for says whether there is a further page
+    let mut at_once = limit + 1;
+    let mut looked_through = 0;
+    while looked_through < LOOKED_THROUGH {
+        let some = read(before, at_once)?;
+        let was_last = some.len() < at_once;
+        looked_through += at_once;
+        at_once = AT_ONCE;
+        for item in some {
+            let this = id(&item);
+            if is_seen(&item) {
+                if items.len() == limit {
+                    return Ok(Page {
+                        items,
+                        next: cursor(before),
+                    });
+                }
+                items.push(item);
+            }
+            before = Some(this);
+        }
+        if was_last {
+            return Ok(Page { items, next: None });
+        }
+    }
+    Ok(Page {
+        items,
+        next: cursor(before),
+    })
+}
+
 /// The number of items that the query asks for.
 pub(crate) fn limit(query: &Query) -> usize {
     query.whole("limit", 1..=LIMIT_MAX).unwrap_or(LIMIT_DEFAULT)
@@ -112,6 +169,48 @@ mod tests {
             let cursor = Cursor::at("-name", key, 7);
             assert_eq!(Cursor::read(&cursor.to_string(), "-name").unwrap(), cursor);
         }
+    }
+
+    /// Numbers from 5000 down to 1.
+    fn read(before: Option<u64>, limit: usize) -> Result<Vec<u64>, ()> {
+        let top = before.map_or(5_000, |before| before - 1);
+        Ok((1..=top).rev().take(limit).collect())
+    }
+
+    /// All that are seen, page by page, and how many pages that took.
+    fn walk(limit: usize, is_seen: impl Fn(&u64) -> bool) -> (Vec<u64>, usize) {
+        let (mut all, mut before, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = seen(limit, before, read, |id| *id, &is_seen).unwrap();
+            assert!(page.items.len() <= limit);
+            pages += 1;
+            all.extend(page.items);
+            match page.next {
+                Some(next) => before = Some(Cursor::read(&next, "newest").unwrap().id),
+                None => return (all, pages),
+            }
+        }
+    }
+
+    #[test]
+    fn pages_of_what_somebody_sees_have_all_of_it_once() {
+        let all: Vec<u64> = (1..=5_000).rev().collect();
+        assert_eq!(walk(100, |_| true), (all.clone(), 50));
+        assert_eq!(walk(1_000, |_| true), (all, 5));
+        let some: Vec<u64> = (1..=5_000).rev().filter(|id| id % 700 == 0).collect();
+        assert_eq!(walk(7, |id| id % 700 == 0), (some.clone(), 1));
+        assert_eq!(walk(2, |id| id % 700 == 0), (some, 4));
+        assert_eq!(walk(10, |_| false), (Vec::new(), 1));
+    }
+
+    #[test]
+    fn who_sees_next_to_nothing_of_a_long_list_gets_it_in_parts() {
+        let read = |before: Option<u64>, limit| {
+            let top = before.map_or(1_000_000, |before| before - 1);
+            Ok::<Vec<u64>, ()>((1..=top).rev().take(limit).collect())
+        };
+        let page = seen(10, None, read, |id| *id, |_| false).unwrap();
+        assert!(page.items.is_empty() && page.next.is_some());
     }
 
     #[test]

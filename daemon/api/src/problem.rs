@@ -3,6 +3,7 @@
 //! A problem says what was tried, what stood in the way and what to do, and a
 //! body with several mistakes has all of them in one answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use access::AccessError;
@@ -13,6 +14,8 @@ use secrets::SecretsError;
 use serde::Serialize;
 use store::{ReadError, Refusal, WriteError};
 use utoipa::ToSchema;
+
+use crate::caller::Caller;
 
 /// How long a client waits before it tries again after a 503 or 429 that says
 /// no other span.
@@ -213,7 +216,7 @@ pub(crate) struct Problem {
     kind: Kind,
     detail: String,
     errors: Vec<Mistake>,
-    conflicts_with: Option<InTheWay>,
+    in_the_way: Option<Arc<Device>>,
     retry_after: Option<Duration>,
     denied: Option<String>,
 }
@@ -224,7 +227,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             errors: Vec::new(),
-            conflicts_with: None,
+            in_the_way: None,
             retry_after: None,
             denied: None,
         }
@@ -291,11 +294,27 @@ impl Problem {
         self
     }
 
-    pub(crate) fn against(mut self, device: &Device) -> Problem {
-        self.conflicts_with = Some(InTheWay {
-            id: device.id.0,
-            name: device.name.clone(),
-        });
+    pub(crate) fn against(mut self, device: &Arc<Device>) -> Problem {
+        self.in_the_way = Some(Arc::clone(device));
+        self
+    }
+
+    /// The same problem without the device that is in the way, if the caller
+    /// does not see it: that there is one has to be said, which one has not.
+    pub(crate) fn without_what_is_hidden(mut self, caller: &Caller) -> Problem {
+        if self
+            .in_the_way
+            .as_ref()
+            .is_some_and(|device| !caller.sees(device))
+        {
+            self.in_the_way = None;
+            self.detail =
+                "another device of the tenant, which you do not see, has it; choose another"
+                    .to_owned();
+            for error in &mut self.errors {
+                error.message.clone_from(&self.detail);
+            }
+        }
         self
     }
 
@@ -311,6 +330,10 @@ impl Problem {
     /// The answer that carries this problem for the request called `instance`.
     pub(crate) fn answer(&self, instance: &str) -> Response {
         let (status, slug, title) = self.kind.words();
+        let conflicts_with = self.in_the_way.as_ref().map(|device| InTheWay {
+            id: device.id.0,
+            name: device.name.clone(),
+        });
         let document = Document {
             kind: format!("/problems/{slug}"),
             title,
@@ -318,7 +341,7 @@ impl Problem {
             detail: &self.detail,
             instance,
             errors: &self.errors,
-            conflicts_with: self.conflicts_with.as_ref(),
+            conflicts_with: conflicts_with.as_ref(),
         };
         let body = serde_json::to_vec(&document).expect("a problem is plain text and numbers");
         let kind = [(header::CONTENT_TYPE, "application/problem+json")];

@@ -2,10 +2,11 @@
 
 use axum::{Router, middleware};
 use model::Permission as P;
-use utoipa::openapi::OpenApi;
 use utoipa::openapi::extensions::Extensions;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::{OpenApi, RefOr, Required};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
@@ -75,6 +76,12 @@ fn with_guard(
         for operation in operations(item) {
             describe(operation, guard);
         }
+        let is_kept = !secret && guard != Guard::Open;
+        if let Some(post) = item.post.as_mut().filter(|_| is_kept) {
+            post.parameters
+                .get_or_insert_default()
+                .push(RefOr::T(idempotency_key()));
+        }
     }
     let check = middleware::from_fn(move |request, next| gate::guard(guard, secret, request, next));
     (schemas, paths, methods.route_layer(check))
@@ -104,6 +111,24 @@ fn describe(operation: &mut Operation, guard: Guard) {
                 .to_vec(),
         ),
     };
+}
+
+fn idempotency_key() -> Parameter {
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Any text of up to 255 visible ASCII characters that is used for this request alone: sent again within 24 hours, it is answered again and not done again",
+        ))
+        .schema(Some(
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .min_length(Some(1))
+                .max_length(Some(255))
+                .pattern(Some("^[!-~]+$")),
+        ))
+        .build()
 }
 
 fn small(metrics: Guard) -> OpenApiRouter<Api> {

@@ -4,7 +4,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use model::{Rule, RuleName, RuleSource};
+use model::{Permission, Rule, RuleName, RuleSource};
 use serde::Serialize;
 use serde_json::Value;
 use store::WriteError;
@@ -15,7 +15,7 @@ use crate::caller::Caller;
 use crate::mistakes::Mistakes;
 use crate::problem::{Kind, Problem, not_written};
 use crate::query;
-use crate::request::{Json, JsonAnswer, Path, etag, require_match};
+use crate::request::{Json, JsonAnswer, Path, etag, require_match, require_match_or_new};
 use crate::rule_body::{self, RuleBody};
 
 /// A rule.
@@ -23,6 +23,8 @@ use crate::rule_body::{self, RuleBody};
 pub(crate) struct RuleView {
     #[serde(flatten)]
     body: RuleBody,
+    /// Whose it is; null: the appliance's, for the devices of every tenant.
+    tenant: Option<String>,
     /// file or api; one from a file is changed in the file.
     source: &'static str,
     /// The file that it stands in.
@@ -48,6 +50,7 @@ impl From<&Rule> for RuleView {
         };
         RuleView {
             body: RuleBody::of(rule),
+            tenant: rule.tenant().map(|tenant| tenant.0),
             source,
             file,
             updated: rule.updated.to_string(),
@@ -59,6 +62,18 @@ impl From<&Rule> for RuleView {
 fn shown(status: StatusCode, rule: &Rule) -> Response {
     let tag = [(header::ETAG, etag(rule.revision))];
     (status, tag, JsonAnswer(RuleView::from(rule))).into_response()
+}
+
+/// Whether the caller sees a rule: one that is for everybody's devices, or one
+/// of a tenant that they reach.
+fn sees(caller: &Caller, rule: &Rule) -> bool {
+    let tenant = rule.tenant();
+    tenant.is_none_or(|tenant| caller.reaches_tenant(Permission::RulesRead, &tenant))
+}
+
+fn may_change(caller: &Caller, name: &str) -> Result<(), Problem> {
+    let (write, read) = (Permission::RulesWrite, Permission::RulesRead);
+    caller.may_change(write, read, "rule", name)
 }
 
 /// The rule called `name`, also one from a file.
@@ -80,11 +95,15 @@ fn failed(api: &Api, error: &WriteError) -> Problem {
 )]
 pub(crate) async fn list_rules(
     State(api): State<Api>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<JsonAnswer<RuleList>, Problem> {
     query::none(&uri)?;
-    let items = api.store().rules().iter().map(RuleView::from).collect();
-    Ok(JsonAnswer(RuleList { items }))
+    let rules = api.store().rules();
+    let seen = rules.iter().filter(|rule| sees(&caller, rule));
+    Ok(JsonAnswer(RuleList {
+        items: seen.map(RuleView::from).collect(),
+    }))
 }
 
 /// Shows a rule.
@@ -101,10 +120,14 @@ pub(crate) async fn list_rules(
 pub(crate) async fn get_rule(
     State(api): State<Api>,
     Path(name): Path<String>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
     let rule = find(&api, &name).ok_or_else(|| Problem::not_found("rule", &name))?;
+    if !sees(&caller, &rule) {
+        return Err(Problem::hidden("rule", &name));
+    }
     Ok(shown(StatusCode::OK, &rule))
 }
 
@@ -128,6 +151,9 @@ pub(crate) async fn create_rule(
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
     let rule = read_rule(&api, &body, None)?;
+    may_change(&caller, &rule.name.0)?;
+    // two who make the same one at once: the second is told
+    let _alone = api.rule_changes().await;
     if let Some(known) = find(&api, &rule.name.0) {
         let place = match known.source {
             RuleSource::File(path) => format!(" in the file {path}"),
@@ -157,7 +183,8 @@ pub(crate) async fn create_rule(
     tag = "alerts",
     params(
         ("name" = String, Path, description = "The rule's name"),
-        ("If-Match" = Option<String>, Header, description = "Only if the rule's revision is this"),
+        ("If-Match" = Option<String>, Header, description = "The revision that is replaced; needed if there is such a rule"),
+        ("If-None-Match" = Option<String>, Header, description = "*: only if there is no such rule"),
     ),
     request_body = RuleBody,
     responses(
@@ -165,6 +192,7 @@ pub(crate) async fn create_rule(
         (status = 201, description = "The new rule", body = RuleView, headers(("ETag" = String, description = "Its revision"))),
         (status = 409, description = "The rule stands in a file: change it there"),
         (status = 412, description = "The rule was changed meanwhile"),
+        (status = 428, description = "If-Match is missing"),
         (status = 422, description = "The body has mistakes: all are named"),
     )
 )]
@@ -177,9 +205,11 @@ pub(crate) async fn put_rule(
     Json(body): Json,
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
+    may_change(&caller, &name)?;
+    let _alone = api.rule_changes().await;
+    let current = find(&api, &name).map(|known| known.revision);
+    let expected = require_match_or_new(&headers, current)?;
     let rule = read_rule(&api, &body, Some(&name))?;
-    let revision = find(&api, &name).map_or(0, |known| known.revision);
-    let expected = require_match(&headers, revision)?;
     let rule = api
         .store()
         .put_rule(&caller.by(), rule, expected, api.now())
@@ -248,13 +278,14 @@ pub(crate) fn in_path(name: &str) -> String {
     tag = "alerts",
     params(
         ("name" = String, Path, description = "The rule's name"),
-        ("If-Match" = Option<String>, Header, description = "Only if the rule's revision is this"),
+        ("If-Match" = String, Header, description = "The revision that is deleted; * for any"),
     ),
     responses(
         (status = 204, description = "It is deleted"),
         (status = 404, description = "There is no such rule"),
         (status = 409, description = "The rule stands in a file: delete it there"),
         (status = 412, description = "The rule was changed meanwhile"),
+        (status = 428, description = "If-Match is missing"),
     )
 )]
 pub(crate) async fn delete_rule(
@@ -265,6 +296,8 @@ pub(crate) async fn delete_rule(
     uri: Uri,
 ) -> Result<StatusCode, Problem> {
     query::none(&uri)?;
+    may_change(&caller, &name)?;
+    let _alone = api.rule_changes().await;
     let rule = find(&api, &name).ok_or_else(|| Problem::not_found("rule", &name))?;
     let expected = require_match(&headers, rule.revision)?;
     api.store()

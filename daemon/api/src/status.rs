@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::http::Uri;
-use model::AlertState;
+use model::{AlertState, Permission};
 use serde::Serialize;
 use store::{StoreHealth, StoreStats};
 use utoipa::ToSchema;
 
 use crate::Api;
+use crate::caller::Caller;
 use crate::daemon::{DaemonStatus, MailStatus, SchedulerStatus};
 use crate::device_view::Viewer;
 use crate::health::not_writing;
@@ -17,31 +18,35 @@ use crate::problem::Problem;
 use crate::query;
 use crate::request::JsonAnswer;
 
-/// How the daemon is.
-#[derive(Debug, Serialize, ToSchema)]
+/// How the daemon is. Before it is set up the network sees `set_up` alone, and
+/// who has the permission for a tenant, sites or tags only does not see how the
+/// daemon itself is: that is null then.
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct StatusView {
+    /// Whether there is an administrator.
+    set_up: bool,
     /// The daemon's version.
-    version: String,
+    version: Option<String>,
     /// Since when it runs.
-    started: String,
+    started: Option<String>,
     /// For how long it runs.
-    uptime_seconds: f64,
+    uptime_seconds: Option<f64>,
     /// What an operator should know, one line each.
     warnings: Vec<String>,
-    /// How many devices there are, and how they are.
-    devices: DevicesView,
-    /// Open alerts.
-    alerts: AlertsView,
+    /// How many devices there are that the caller sees, and how they are.
+    devices: Option<DevicesView>,
+    /// Open alerts that the caller sees.
+    alerts: Option<AlertsView>,
     /// How polling goes.
-    scheduler: SchedulerView,
+    scheduler: Option<SchedulerView>,
     /// How it pings, by address family.
-    icmp: IcmpView,
+    icmp: Option<IcmpView>,
     /// The store.
-    store: StoreView,
+    store: Option<StoreView>,
     /// Mail; null where it is not set up.
     mail: Option<MailView>,
     /// Notifications.
-    outbox: OutboxView,
+    outbox: Option<OutboxView>,
 }
 
 /// How many devices there are, and how they are.
@@ -146,36 +151,60 @@ pub(crate) struct OutboxView {
 )]
 pub(crate) async fn get_status(
     State(api): State<Api>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<JsonAnswer<StatusView>, Problem> {
     query::none(&uri)?;
+    let set_up = api.access().is_set_up();
+    if caller.is_anonymous() {
+        return Ok(JsonAnswer(StatusView {
+            set_up,
+            ..StatusView::default()
+        }));
+    }
     let daemon = api.daemon().status();
-    let stats = api.store().stats();
-    Ok(JsonAnswer(StatusView {
-        uptime_seconds: api.now().since(daemon.started).as_secs_f64(),
-        devices: devices(&api),
-        alerts: alerts(&api),
-        outbox: OutboxView {
-            open: stats.open_outbox,
-            parked: stats.parked_outbox,
+    let seen = StatusView {
+        set_up,
+        version: Some(daemon.version.clone()),
+        started: Some(daemon.started.to_string()),
+        uptime_seconds: Some(api.now().since(daemon.started).as_secs_f64()),
+        devices: Some(devices(&api, &caller)),
+        alerts: Some(alerts(&api, &caller)),
+        ..StatusView::default()
+    };
+    Ok(JsonAnswer(
+        match caller.holds_everywhere(Permission::StatusRead) {
+            true => with_details(&api, daemon, seen),
+            false => seen,
         },
-        store: store_view(&stats),
-        mail: mail(&api, &daemon),
-        scheduler: scheduler(daemon.scheduler),
-        icmp: IcmpView {
-            v4: daemon.icmp.v4,
-            v6: daemon.icmp.v6,
-        },
-        version: daemon.version,
-        started: daemon.started.to_string(),
-        warnings: daemon.warnings,
-    }))
+    ))
 }
 
-fn devices(api: &Api) -> DevicesView {
-    let viewer = Viewer::new(api);
+/// What is the appliance's and no tenant's.
+fn with_details(api: &Api, daemon: DaemonStatus, seen: StatusView) -> StatusView {
+    let stats = api.store().stats();
+    StatusView {
+        outbox: Some(OutboxView {
+            open: stats.open_outbox,
+            parked: stats.parked_outbox,
+        }),
+        store: Some(store_view(&stats)),
+        mail: mail(api, &daemon),
+        scheduler: Some(scheduler(daemon.scheduler)),
+        icmp: Some(IcmpView {
+            v4: daemon.icmp.v4,
+            v6: daemon.icmp.v6,
+        }),
+        warnings: daemon.warnings,
+        ..seen
+    }
+}
+
+fn devices(api: &Api, caller: &Caller) -> DevicesView {
+    let viewer = Viewer::new(api, caller);
     let mut by_state = BTreeMap::<&str, usize>::new();
-    for device in viewer.inventory().live() {
+    let seen = viewer.inventory().live();
+    for device in seen.filter(|device| caller.on_device(Permission::StatusRead, device)) {
         *by_state.entry(viewer.state(device).word()).or_default() += 1;
     }
     let count = |word: &str| by_state.get(word).copied().unwrap_or(0);
@@ -190,9 +219,16 @@ fn devices(api: &Api) -> DevicesView {
     }
 }
 
-fn alerts(api: &Api) -> AlertsView {
+fn alerts(api: &Api, caller: &Caller) -> AlertsView {
+    let inventory = api.store().inventory();
     let mut counts = AlertsView::default();
-    for alert in api.store().open_alerts() {
+    let seen = api.store().open_alerts().into_iter().filter(|alert| {
+        match inventory.device(alert.device) {
+            Some(device) => caller.on_device(Permission::StatusRead, device),
+            None => caller.holds_everywhere(Permission::StatusRead),
+        }
+    });
+    for alert in seen {
         match alert.state {
             AlertState::Firing => {
                 counts.firing += 1;

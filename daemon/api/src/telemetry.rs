@@ -55,6 +55,19 @@ fn add_one(counts: &Mutex<BTreeMap<&'static str, u64>>, key: &'static str) {
     *counts.entry(key).or_default() += 1;
 }
 
+fn expose_counts(
+    text: &mut Exposition,
+    name: &str,
+    help: &str,
+    label: &str,
+    counts: &Mutex<BTreeMap<&'static str, u64>>,
+) {
+    text.family(name, ExposedKind::Counter, help);
+    for (key, count) in &*counts.lock().unwrap_or_else(PoisonError::into_inner) {
+        text.sample(name, &[(label, key)], as_f64(*count));
+    }
+}
+
 impl Telemetry {
     /// Counts one answered request to the route with template `route`.
     pub(crate) fn count(&self, method: &str, route: &str, status: u16, took: Duration) {
@@ -105,6 +118,32 @@ impl Telemetry {
             ExposedKind::Counter,
             "Requests whose handler had a fault",
             plain(&self.panics),
+        );
+        text.single(
+            "sotp_api_tls_handshakes_failed_total",
+            ExposedKind::Counter,
+            "TLS handshakes that came to nothing",
+            plain(&self.handshakes_failed),
+        );
+        text.single(
+            "sotp_api_denied_total",
+            ExposedKind::Counter,
+            "Attempts that were denied and written into the audit log",
+            plain(&self.denied),
+        );
+        expose_counts(
+            text,
+            "sotp_api_refused_total",
+            "Requests that ended in a problem, by the last part of its type",
+            "problem",
+            &self.refused,
+        );
+        expose_counts(
+            text,
+            "sotp_api_rate_limited_total",
+            "Requests that were one too many, of an address or a principal",
+            "by",
+            &self.rate_limited,
         );
         self.expose_requests(text);
         self.expose_latency(text);
