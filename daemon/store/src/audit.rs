@@ -1,9 +1,14 @@
 //! The audit log: who did what, each line chained to the one before it.
 
-use model::{AuditDraft, AuditRecord, By, Digest, TenantName, Timestamp};
+use model::{AuditDraft, AuditOutcome, AuditRecord, By, Digest, TenantName, Timestamp};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
-use crate::Store;
-use crate::error::{ReadError, WriteError};
+use crate::book::Change;
+use crate::error::{Fault, ReadError, WriteError};
+use crate::tables::{ANCHOR, AUDIT, AUDIT_END, AuditMark, HEAD};
+use crate::{Store, tables};
 
 /// Lines that are kept, whatever their age: the oldest go first.
 pub const MAX_AUDIT: u64 = 5_000_000;
@@ -104,15 +109,22 @@ impl Store {
         draft: AuditDraft,
         now: Timestamp,
     ) -> Result<u64, WriteError> {
-        let _ = (by, draft, now);
-        unimplemented!()
+        let (by, line) = (by.clone(), Line::from(draft));
+        self.write(move |change| append(change, &by, now, line.clone()).map(Ok))
+            .await
     }
 
     /// Like [`Store::note_audit`], with the next commit and without waiting.
     /// If too many wait, this one is dropped and counted.
     pub fn try_note_audit(&self, by: &By, draft: AuditDraft, now: Timestamp) {
-        let _ = (by, draft, now);
-        unimplemented!()
+        let note = Note {
+            by: by.clone(),
+            line: Line::from(draft),
+            at: now,
+        };
+        if !self.shared.queue.push_note(note) {
+            self.shared.note_audit_dropped(1);
+        }
     }
 
     /// Lines of the log, newest first. Blocks on the disk, and reads as far
@@ -122,8 +134,8 @@ impl Store {
     ///
     /// [`ReadError::Corrupt`], [`ReadError::Io`].
     pub fn audit(&self, ask: &AuditAsk) -> Result<Vec<AuditRecord>, ReadError> {
-        let _ = ask;
-        unimplemented!()
+        let lowered = ask.text.as_ref().map(|text| text.to_lowercase());
+        self.read(|txn| find(txn, ask, lowered.as_deref()))
     }
 
     /// Walks the whole log, and says whether every line is as it was written.
@@ -134,12 +146,392 @@ impl Store {
     /// [`ReadError::Corrupt`] if not even the pages can be read,
     /// [`ReadError::Io`].
     pub fn verify_audit(&self) -> Result<AuditVerdict, ReadError> {
-        unimplemented!()
+        self.read(verify)
     }
 
     /// Number and hash of the newest line; 0 and zeros if there is none.
     #[must_use]
     pub fn audit_head(&self) -> (u64, Digest) {
-        unimplemented!()
+        let AuditMark { seq, hash } = self.shared.book().audit_head;
+        (seq, hash)
+    }
+}
+
+/// What a line says beside who, when and where in the chain.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    action: String,
+    object: String,
+    tenant: Option<TenantName>,
+    outcome: AuditOutcome,
+    before: Option<String>,
+    after: Option<String>,
+}
+
+impl Line {
+    /// `action` was done on `object`, which is the appliance's.
+    pub(crate) fn on(action: &str, object: &str) -> Line {
+        Line {
+            action: action.to_owned(),
+            object: object.to_owned(),
+            tenant: None,
+            outcome: AuditOutcome::Done,
+            before: None,
+            after: None,
+        }
+    }
+
+    /// Something of this kind and name was created, or changed from `before`.
+    pub(crate) fn put(kind: &str, name: &str, before: Option<Value>) -> Line {
+        let verb = match before {
+            Some(_) => "change",
+            None => "create",
+        };
+        Line::on(&format!("{kind}.{verb}"), &format!("{kind}:{name}")).maybe_before(before)
+    }
+
+    /// Something of this kind and name was set, perhaps in the place of
+    /// `before`.
+    pub(crate) fn set(kind: &str, name: &str, before: Option<Value>) -> Line {
+        Line::on(&format!("{kind}.set"), &format!("{kind}:{name}")).maybe_before(before)
+    }
+
+    fn maybe_before(self, before: Option<Value>) -> Line {
+        Line {
+            before: before.map(|before| before.to_string()),
+            ..self
+        }
+    }
+
+    pub(crate) fn of(self, tenant: Option<TenantName>) -> Line {
+        Line { tenant, ..self }
+    }
+
+    pub(crate) fn before(self, before: Value) -> Line {
+        self.maybe_before(Some(before))
+    }
+
+    pub(crate) fn after(self, after: Value) -> Line {
+        Line {
+            after: Some(after.to_string()),
+            ..self
+        }
+    }
+}
+
+impl From<AuditDraft> for Line {
+    fn from(draft: AuditDraft) -> Line {
+        Line {
+            action: draft.action,
+            object: draft.object,
+            tenant: draft.tenant,
+            outcome: draft.outcome,
+            before: None,
+            after: draft.after,
+        }
+    }
+}
+
+/// A line that nobody waits for.
+#[derive(Clone, Debug)]
+pub(crate) struct Note {
+    pub(crate) by: By,
+    pub(crate) line: Line,
+    pub(crate) at: Timestamp,
+}
+
+/// Adds a line to the chain; its number.
+pub(crate) fn append(
+    change: &mut Change<'_>,
+    by: &By,
+    now: Timestamp,
+    line: Line,
+) -> Result<u64, Fault> {
+    change.heard = now;
+    let head = change.book.audit_head;
+    let mut record = AuditRecord {
+        seq: head.seq + 1,
+        at: now,
+        actor: by.actor.to_string(),
+        origin: by.origin.clone(),
+        request: by.request.clone(),
+        action: line.action,
+        object: line.object,
+        tenant: line.tenant,
+        outcome: line.outcome,
+        before: line.before,
+        after: line.after,
+        previous: head.hash,
+        hash: Digest([0; 32]),
+    };
+    record.hash = hash_of(&record);
+    AUDIT.put(change.txn, record.seq, &record)?;
+    change.book.audit_head = AuditMark {
+        seq: record.seq,
+        hash: record.hash,
+    };
+    Ok(record.seq)
+}
+
+/// Adds the lines that nobody waited for, and counts them.
+pub(crate) fn append_notes<'n>(
+    change: &mut Change<'_>,
+    notes: impl ExactSizeIterator<Item = &'n Note>,
+) -> Result<(), Fault> {
+    if notes.len() == 0 {
+        return Ok(());
+    }
+    change.book.notes += notes.len() as u64;
+    for note in notes {
+        append(change, &note.by, note.at, note.line.clone())?;
+    }
+    tables::COUNTER.put(change.txn, tables::NOTES, &change.book.notes)
+}
+
+/// Writes down how far the chain is, if it is longer than `before`, and keeps
+/// to `limit` lines.
+pub(crate) fn settle(change: &Change<'_>, before: AuditMark, limit: u64) -> Result<(), Fault> {
+    if change.book.audit_head == before {
+        return Ok(());
+    }
+    AUDIT_END.put(change.txn, HEAD, &change.book.audit_head)?;
+    let lines = change.txn.open_table(AUDIT.definition())?.len()?;
+    let superfluous = usize::try_from(lines.saturating_sub(limit)).unwrap_or(usize::MAX);
+    forget_oldest(change, superfluous, |_| true)
+}
+
+/// Forgets lines from before `cutoff`, at most `count` of them.
+pub(crate) fn sweep(change: &Change<'_>, count: usize, cutoff: Timestamp) -> Result<(), Fault> {
+    forget_oldest(change, count, |line| line.at < cutoff)
+}
+
+/// Takes lines away at the front as long as they are `old`, at most `count`,
+/// and keeps the hash of the last one: the chain begins after it.
+fn forget_oldest(
+    change: &Change<'_>,
+    count: usize,
+    old: impl Fn(&AuditRecord) -> bool,
+) -> Result<(), Fault> {
+    let mut anchor = None;
+    let mut table = change.txn.open_table(AUDIT.definition())?;
+    for _ in 0..count {
+        let first = table.first()?;
+        let line = first.map(|(seq, sealed)| AUDIT.unseal(&seq.value(), sealed.value()));
+        let Some(line) = line.transpose()? else {
+            break;
+        };
+        if !old(&line) {
+            break;
+        }
+        table.remove(line.seq)?;
+        anchor = Some(AuditMark {
+            seq: line.seq,
+            hash: line.hash,
+        });
+    }
+    drop(table);
+    match anchor {
+        Some(anchor) => AUDIT_END.put(change.txn, ANCHOR, &anchor),
+        None => Ok(()),
+    }
+}
+
+/// The hash of a line, as the format says (see `tables.rs`).
+fn hash_of(line: &AuditRecord) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(b"sotp audit 1");
+    hash.update(line.seq.to_be_bytes());
+    hash.update(line.at.0.to_be_bytes());
+    add_text(&mut hash, &line.actor);
+    add_text(&mut hash, &line.origin);
+    add_maybe(&mut hash, line.request.as_deref());
+    add_text(&mut hash, &line.action);
+    add_text(&mut hash, &line.object);
+    let tenant = line.tenant.as_ref();
+    add_maybe(&mut hash, tenant.map(|tenant| tenant.0.as_str()));
+    add_maybe(&mut hash, denied_why(&line.outcome));
+    add_maybe(&mut hash, line.before.as_deref());
+    add_maybe(&mut hash, line.after.as_deref());
+    hash.update(line.previous.0);
+    Digest(hash.finalize().into())
+}
+
+fn add_text(hash: &mut Sha256, text: &str) {
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    hash.update(length.to_be_bytes());
+    hash.update(text.as_bytes());
+}
+
+fn add_maybe(hash: &mut Sha256, text: Option<&str>) {
+    match text {
+        None => hash.update([0]),
+        Some(text) => {
+            hash.update([1]);
+            add_text(hash, text);
+        }
+    }
+}
+
+fn denied_why(outcome: &AuditOutcome) -> Option<&str> {
+    match outcome {
+        AuditOutcome::Done => None,
+        AuditOutcome::Denied(why) => Some(why),
+    }
+}
+
+impl AuditAsk {
+    fn meets(&self, line: &AuditRecord, lowered: Option<&str>) -> bool {
+        let outcome = match line.outcome {
+            AuditOutcome::Done => OutcomeIs::Done,
+            AuditOutcome::Denied(_) => OutcomeIs::Denied,
+        };
+        let its = line.tenant.as_ref();
+        fits(self.actor.as_deref(), &line.actor)
+            && fits(self.action.as_deref(), &line.action)
+            && fits(self.object.as_deref(), &line.object)
+            && self.outcome.is_none_or(|wanted| wanted == outcome)
+            && self.from.is_none_or(|from| line.at >= from)
+            && self.to.is_none_or(|to| line.at < to)
+            && self
+                .tenants
+                .as_ref()
+                .is_none_or(|tenants| its.is_some_and(|tenant| tenants.contains(tenant)))
+            && lowered.is_none_or(|text| says(line, text))
+    }
+}
+
+fn fits(wanted: Option<&str>, found: &str) -> bool {
+    match wanted.map(|wanted| wanted.strip_suffix('*').ok_or(wanted)) {
+        None => true,
+        Some(Ok(beginning)) => found.starts_with(beginning),
+        Some(Err(whole)) => found == whole,
+    }
+}
+
+/// Whether `lowered` stands in any field.
+fn says(line: &AuditRecord, lowered: &str) -> bool {
+    let (seq, at) = (line.seq.to_string(), line.at.to_string());
+    let whole = [
+        seq.as_str(),
+        &at,
+        &line.actor,
+        &line.origin,
+        &line.action,
+        &line.object,
+    ];
+    let parts = [
+        line.request.as_deref(),
+        line.tenant.as_ref().map(|tenant| tenant.0.as_str()),
+        denied_why(&line.outcome),
+        line.before.as_deref(),
+        line.after.as_deref(),
+    ];
+    let mut fields = whole.into_iter().chain(parts.into_iter().flatten());
+    fields.any(|field| field.to_lowercase().contains(lowered))
+}
+
+/// What `ask` asks for, newest first.
+fn find(
+    txn: &ReadTransaction,
+    ask: &AuditAsk,
+    lowered: Option<&str>,
+) -> Result<Vec<AuditRecord>, Fault> {
+    let table = txn.open_table(AUDIT.definition())?;
+    let before = ask.before.unwrap_or(u64::MAX);
+    let mut found = Vec::new();
+    for row in table.range(..before)?.rev() {
+        if found.len() >= ask.limit {
+            break;
+        }
+        let (seq, sealed) = row?;
+        let line = AUDIT.unseal(&seq.value(), sealed.value())?;
+        if ask.meets(&line, lowered) {
+            found.push(line);
+        }
+    }
+    Ok(found)
+}
+
+/// Walks the chain from the anchor to the head.
+fn verify(txn: &ReadTransaction) -> Result<AuditVerdict, Fault> {
+    let anchor = mark(txn, ANCHOR)?;
+    let head = mark(txn, HEAD)?;
+    let mut verdict = AuditVerdict {
+        lines: 0,
+        first: anchor.unwrap_or(AuditMark::START).seq + 1,
+        head: head.unwrap_or(AuditMark::START).seq,
+        hash: head.unwrap_or(AuditMark::START).hash,
+        broken: None,
+    };
+    if anchor.is_err() {
+        verdict.broken = broken(1, "where the log begins is damaged");
+        return Ok(verdict);
+    }
+    let mut last = anchor.unwrap_or(AuditMark::START);
+    let table = txn.open_table(AUDIT.definition())?;
+    for row in table.iter()? {
+        let (seq, sealed) = row?;
+        match follows(last, seq.value(), sealed.value()) {
+            Ok(line) => last = line,
+            Err(why) => {
+                verdict.broken = broken(last.seq + 1, &why);
+                return Ok(verdict);
+            }
+        }
+        verdict.lines += 1;
+    }
+    verdict.broken = check_end(last, head);
+    Ok(verdict)
+}
+
+fn broken(seq: u64, why: &str) -> Option<AuditBreak> {
+    let why = why.to_owned();
+    Some(AuditBreak { seq, why })
+}
+
+/// An end of the chain: where it is, or that it is damaged.
+fn mark(txn: &ReadTransaction, end: &str) -> Result<Result<AuditMark, ()>, Fault> {
+    match AUDIT_END.get(txn, end) {
+        Ok(mark) => Ok(Ok(mark.unwrap_or(AuditMark::START))),
+        Err(Fault::Damage(_)) => Ok(Err(())),
+        Err(other) => Err(other),
+    }
+}
+
+/// The line that is kept under `seq`, if it is the one after `last`.
+fn follows(last: AuditMark, seq: u64, sealed: &[u8]) -> Result<AuditMark, String> {
+    if seq != last.seq + 1 {
+        return Err(format!("it is missing: the next one there is line {seq}"));
+    }
+    let line = AUDIT
+        .unseal(&seq, sealed)
+        .map_err(|fault| format!("it was changed: {fault}"))?;
+    if line.seq != seq {
+        return Err(format!("it stands in the place of line {}", line.seq));
+    }
+    if line.previous != last.hash {
+        return Err("it does not follow the line before it: one of them was changed".to_owned());
+    }
+    if hash_of(&line) != line.hash {
+        return Err("it was changed: it does not match its hash".to_owned());
+    }
+    Ok(AuditMark {
+        seq,
+        hash: line.hash,
+    })
+}
+
+/// Whether the last line is the one that was written last.
+fn check_end(last: AuditMark, head: Result<AuditMark, ()>) -> Option<AuditBreak> {
+    let Ok(head) = head else {
+        return broken(last.seq + 1, "where the log ends is damaged");
+    };
+    if last.seq < head.seq {
+        let why = format!("it is missing, and so are all up to line {}", head.seq);
+        return broken(last.seq + 1, &why);
+    }
+    match last == head {
+        true => None,
+        false => broken(last.seq, "it is not the line that was written last"),
     }
 }

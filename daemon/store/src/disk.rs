@@ -39,6 +39,8 @@ pub(crate) trait Medium: Send + Sync + 'static {
     fn backend(&self) -> Result<Box<dyn StorageBackend>, Fault>;
     /// What they take.
     fn bytes(&self) -> u64;
+    /// How far they reach.
+    fn length(&self) -> u64;
 }
 
 /// A file.
@@ -56,6 +58,10 @@ impl Medium for FileMedium {
     fn bytes(&self) -> u64 {
         // blocks are 512 bytes, whatever the file system's are
         std::fs::metadata(&self.path).map_or(0, |file| file.blocks() * 512)
+    }
+
+    fn length(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |file| file.len())
     }
 }
 
@@ -162,6 +168,11 @@ impl Disk {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.medium.bytes()
+    }
+
+    /// The length of the file, which grows when there is no free page.
+    pub(crate) fn length(&self) -> u64 {
+        self.medium.length()
     }
 }
 
@@ -554,7 +565,7 @@ impl Ballast {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::{COUNTER, SCHEMA_KEY};
+    use crate::tables::{COUNTER, SCHEMA, SCHEMA_KEY};
 
     fn medium(folder: &Path) -> FileMedium {
         let path = folder.join("sotp.redb");
@@ -571,9 +582,12 @@ mod tests {
         assert!(disk.begin_read().is_err());
         disk.reopen(|_| Ok(())).unwrap();
         let late = caught(|| COUNTER.get(&reading, SCHEMA_KEY));
-        assert!(late.is_err() || late.is_ok_and(|schema| schema == Some(1)));
+        assert!(late.is_err() || late.is_ok_and(|schema| schema == Some(u64::from(SCHEMA))));
         let reading = disk.begin_read().unwrap();
-        assert_eq!(COUNTER.get(&reading, SCHEMA_KEY).unwrap(), Some(1));
+        assert_eq!(
+            COUNTER.get(&reading, SCHEMA_KEY).unwrap(),
+            Some(u64::from(SCHEMA))
+        );
     }
 
     #[test]

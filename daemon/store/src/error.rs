@@ -343,7 +343,7 @@ pub enum Refusal {
 
     /// Something of another tenant.
     #[error(
-        "the {what} \"{name}\" belongs to the tenant {its}, not to {tenant}; use one of the same tenant"
+        "the {what} {name} belongs to the tenant {its}, not to {tenant}; use one of the same tenant"
     )]
     OtherTenant {
         /// What it is.
@@ -375,6 +375,20 @@ fn few(names: &[String]) -> String {
         more => format!("{shown} and {more} more"),
     }
 }
+
+/// What a change answers: done or refused, unless the disk fails.
+pub(crate) type Answer<T> = Result<Result<T, Refusal>, Fault>;
+
+/// What was checked, or the refusal as the answer of the whole change.
+macro_rules! or_refuse {
+    ($checked:expr) => {
+        match $checked {
+            Ok(good) => good,
+            Err(refusal) => return Ok(Err(refusal)),
+        }
+    };
+}
+pub(crate) use or_refuse;
 
 /// Why a change was not made. Nothing of it is kept.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -12,9 +12,12 @@ use model::{
     TenantName, Timestamp,
 };
 
+use serde_json::json;
+
+use crate::audit::{self, Line};
 use crate::book::{Book, Change};
-use crate::error::{Fault, Refusal};
-use crate::tables;
+use crate::error::{Answer, Fault, Refusal, or_refuse};
+use crate::{checks, credentials, shown, tables};
 
 /// Devices that can be kept, deleted ones included: ten times what one daemon
 /// can poll.
@@ -152,16 +155,20 @@ pub(crate) fn create(
     draft: &DeviceDraft,
     credential: Option<&(CredentialRecord, Option<SecretRecord>)>,
     now: Timestamp,
-) -> Result<Result<Arc<Device>, Refusal>, Fault> {
-    let brought = credential.map(|(record, _)| &record.name);
-    if let Err(refusal) = check_new(&change.book, draft, brought) {
-        return Ok(Err(refusal));
-    }
-    if credential.is_some() {
-        unimplemented!()
+) -> Answer<Arc<Device>> {
+    let brought = credential
+        .map(|(record, secret)| credentials::plan_new(&change.book, record, secret.as_ref(), now));
+    let brought = or_refuse!(brought.transpose());
+    let name = credential.map(|(record, _)| &record.name);
+    or_refuse!(check_new(&change.book, draft, name));
+    if let Some(planned) = brought.flatten() {
+        credentials::keep(change, by, planned, now)?;
     }
     let id = change.book.inventory.next_id();
-    keep(change, device_of(draft, id, now)).map(Ok)
+    let device = device_of(draft, id, now);
+    let line = line("device.create", &device).after(shown::device(&device));
+    audit::append(change, by, now, line)?;
+    keep(change, device).map(Ok)
 }
 
 /// Enters the good ones of `drafts`, and says of each other why not.
@@ -171,10 +178,28 @@ pub(crate) fn create_all(
     drafts: &[DeviceDraft],
     now: Timestamp,
 ) -> Result<Vec<Result<Arc<Device>, Refusal>>, Fault> {
-    drafts
-        .iter()
-        .map(|draft| create(change, by, draft, None, now))
-        .collect()
+    let mut answers = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        answers.push(create(change, by, draft, None, now)?);
+    }
+    let mut tenants: Vec<&TenantName> = drafts.iter().map(|draft| &draft.tenant).collect();
+    tenants.dedup();
+    let only = match tenants[..] {
+        [only] => Some(only.clone()),
+        _ => None,
+    };
+    let entered = answers.iter().filter(|answer| answer.is_ok()).count();
+    let line = Line::on("devices.import", "devices:import")
+        .of(only)
+        .after(json!({ "offered": drafts.len(), "entered": entered }));
+    audit::append(change, by, now, line)?;
+    Ok(answers)
+}
+
+/// What the audit log says of a device.
+fn line(action: &'static str, device: &Device) -> Line {
+    let object = format!("device:{}", device.tenant.qualify(&device.name));
+    Line::on(action, &object).of(Some(device.tenant.clone()))
 }
 
 /// Replaces all that people said of a device.
@@ -185,20 +210,16 @@ pub(crate) fn replace(
     draft: &DeviceDraft,
     expected: Option<u64>,
     now: Timestamp,
-) -> Result<Result<Arc<Device>, Refusal>, Fault> {
-    let before = match live_at(&change.book, id, expected) {
-        Ok(before) => before,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
-    if let Err(refusal) = check(&change.book, draft, Some(&before), None) {
-        return Ok(Err(refusal));
-    }
+) -> Answer<Arc<Device>> {
+    let before = or_refuse!(live_at(&change.book, id, expected));
+    or_refuse!(check(&change.book, draft, Some(&before), None));
+    or_refuse!(check_children(&change.book.inventory, draft, &before));
     let device = Device {
         created: before.created,
         revision: before.revision + 1,
         ..device_of(draft, id, now)
     };
-    keep(change, device).map(Ok)
+    alter(change, by, "device.change", &before, device, now).map(Ok)
 }
 
 /// Marks a device as deleted; its name and address become free.
@@ -208,18 +229,15 @@ pub(crate) fn delete(
     id: DeviceId,
     expected: Option<u64>,
     now: Timestamp,
-) -> Result<Result<Arc<Device>, Refusal>, Fault> {
-    let before = match live_at(&change.book, id, expected) {
-        Ok(before) => before,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
+) -> Answer<Arc<Device>> {
+    let before = or_refuse!(live_at(&change.book, id, expected));
     let device = Device {
         deleted: Some(now),
         updated: now,
         revision: before.revision + 1,
         ..Device::clone(&before)
     };
-    keep(change, device).map(Ok)
+    alter(change, by, "device.delete", &before, device, now).map(Ok)
 }
 
 /// Takes a deletion back, unless somebody has the name or address meanwhile.
@@ -228,22 +246,35 @@ pub(crate) fn restore(
     by: &By,
     id: DeviceId,
     now: Timestamp,
-) -> Result<Result<Arc<Device>, Refusal>, Fault> {
+) -> Answer<Arc<Device>> {
     let before = match change.book.inventory.device(id) {
         None => return Ok(Err(Refusal::NoSuchDevice { id })),
         Some(device) if device.deleted.is_none() => return Ok(Err(Refusal::NotDeleted { id })),
         Some(device) => device.clone(),
     };
-    if let Err(refusal) = check(&change.book, &before.draft(), Some(&before), None) {
-        return Ok(Err(refusal));
-    }
+    or_refuse!(check(&change.book, &before.draft(), Some(&before), None));
     let device = Device {
         deleted: None,
         updated: now,
         revision: before.revision + 1,
         ..Device::clone(&before)
     };
-    keep(change, device).map(Ok)
+    alter(change, by, "device.restore", &before, device, now).map(Ok)
+}
+
+fn alter(
+    change: &mut Change<'_>,
+    by: &By,
+    action: &'static str,
+    before: &Device,
+    device: Device,
+    now: Timestamp,
+) -> Result<Arc<Device>, Fault> {
+    let line = line(action, &device)
+        .before(shown::device(before))
+        .after(shown::device(&device));
+    audit::append(change, by, now, line)?;
+    keep(change, device)
 }
 
 fn device_of(draft: &DeviceDraft, id: DeviceId, now: Timestamp) -> Device {
@@ -319,15 +350,76 @@ fn check(
     brought: Option<&CredentialName>,
 ) -> Result<(), Refusal> {
     let own = before.map(|device| device.id);
+    checks::tenant(&book.people, &draft.tenant)?;
     check_unique(&book.inventory, draft, own)?;
     check_parents(&book.inventory, draft, before)?;
-    if let Some(name) = &draft.credential
-        && brought != Some(name)
-        && !book.credentials.contains_key(name)
-    {
-        return Err(Refusal::NoSuchCredential { name: name.clone() });
+    if let Some(name) = &draft.credential {
+        check_credential(book, draft, name, brought)?;
     }
+    check_quota(book, draft, before)?;
     check_size(draft)
+}
+
+fn check_credential(
+    book: &Book,
+    draft: &DeviceDraft,
+    name: &CredentialName,
+    brought: Option<&CredentialName>,
+) -> Result<(), Refusal> {
+    let its = TenantName::of(&name.0);
+    if its != draft.tenant {
+        return Err(Refusal::OtherTenant {
+            what: "credential",
+            name: name.0.clone(),
+            its,
+            tenant: draft.tenant.clone(),
+        });
+    }
+    match brought == Some(name) || credentials::is_there(book, name) {
+        true => Ok(()),
+        false => Err(Refusal::NoSuchCredential { name: name.clone() }),
+    }
+}
+
+/// Whether the tenant can have one more, unless it has it already.
+fn check_quota(book: &Book, draft: &DeviceDraft, before: Option<&Device>) -> Result<(), Refusal> {
+    let tenant = &draft.tenant;
+    let has_it = before.is_some_and(|before| before.deleted.is_none() && before.tenant == *tenant);
+    let limit = book
+        .people
+        .tenant(tenant)
+        .and_then(|known| known.quota.devices);
+    match limit {
+        Some(limit) if !has_it && book.inventory.count_of(tenant) as u64 >= limit => {
+            Err(Refusal::Quota {
+                tenant: tenant.clone(),
+                what: "devices",
+                limit,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A device that goes to another tenant must not be the way to devices of the
+/// one before.
+fn check_children(
+    inventory: &Inventory,
+    draft: &DeviceDraft,
+    before: &Device,
+) -> Result<(), Refusal> {
+    if draft.tenant == before.tenant {
+        return Ok(());
+    }
+    match inventory.children(before.id).next() {
+        None => Ok(()),
+        Some(child) => Err(Refusal::OtherTenant {
+            what: "device behind it,",
+            name: child.to_string(),
+            its: before.tenant.clone(),
+            tenant: draft.tenant.clone(),
+        }),
+    }
 }
 
 fn check_unique(
@@ -368,8 +460,17 @@ fn check_parents(
     let had = |id: &DeviceId| before.is_some_and(|device| device.parents.contains(id));
     for id in &draft.parents {
         let device = inventory.device(*id);
-        if !device.is_some_and(|device| device.deleted.is_none() || had(id)) {
+        let device = device.filter(|device| device.deleted.is_none() || had(id));
+        let Some(device) = device else {
             return Err(Refusal::NoSuchParent { id: *id });
+        };
+        if device.tenant != draft.tenant {
+            return Err(Refusal::OtherTenant {
+                what: "parent",
+                name: id.to_string(),
+                its: device.tenant.clone(),
+                tenant: draft.tenant.clone(),
+            });
         }
     }
     match before {

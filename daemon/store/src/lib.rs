@@ -17,6 +17,7 @@ mod alerts;
 mod answers;
 mod audit;
 mod book;
+mod checks;
 mod credentials;
 mod disk;
 mod error;
@@ -31,11 +32,13 @@ mod samples;
 mod secrets;
 mod sessions;
 mod shared;
+mod shown;
 mod stats;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod view;
+mod wipe;
 mod writer;
 
 use std::collections::HashMap;
@@ -412,8 +415,11 @@ impl Store {
         expected: Option<u64>,
         now: Timestamp,
     ) -> Result<Arc<CredentialRecord>, WriteError> {
-        let _ = (by, credential, secret, expected, now);
-        unimplemented!()
+        let by = by.clone();
+        self.write(move |change| {
+            credentials::put(change, &by, (&credential, secret.as_ref()), expected, now)
+        })
+        .await
     }
 
     /// Takes a credential away that no live device uses, and the secret that
@@ -431,21 +437,30 @@ impl Store {
         expected: Option<u64>,
         now: Timestamp,
     ) -> Result<(), WriteError> {
-        let _ = (by, name, expected, now);
-        unimplemented!()
+        let (by, name) = (by.clone(), name.clone());
+        self.write(move |change| credentials::delete(change, &by, &name, expected, now))
+            .await
     }
 
     /// The credential of this name.
     #[must_use]
     pub fn credential(&self, name: &CredentialName) -> Option<Arc<CredentialRecord>> {
-        let _ = name;
-        unimplemented!()
+        self.shared.book().credentials.get(name).cloned()
     }
 
     /// All credentials by name, and how many live devices use each.
     #[must_use]
     pub fn credentials(&self) -> Vec<(Arc<CredentialRecord>, usize)> {
-        unimplemented!()
+        let book = self.shared.book();
+        let mut users: HashMap<&CredentialName, usize> = HashMap::new();
+        for name in book.inventory.live().filter_map(|d| d.credential.as_ref()) {
+            *users.entry(name).or_default() += 1;
+        }
+        let shown = book.credentials.iter().map(|(name, kept)| {
+            let users = users.get(name).copied().unwrap_or(0);
+            (kept.clone(), users)
+        });
+        shown.collect()
     }
 
     // --- rules
@@ -801,7 +816,7 @@ impl Store {
             corrupt_reads: self.shared.corrupt_reads(),
             open_outbox: book.queued.len(),
             parked_outbox: book.parked.len(),
-            audit_dropped: 0,
+            audit_dropped: self.shared.audit_dropped(),
             health: figures.health.clone(),
         }
     }

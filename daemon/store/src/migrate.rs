@@ -5,6 +5,8 @@
 //! in it leaves the old schema. It runs before anything is written to the file
 //! (see [`crate::disk`]), so one that fails leaves the file as it was.
 
+mod to_tenants;
+
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +25,10 @@ pub(crate) struct Migration {
 }
 
 /// Every step, oldest first. Schema 1 is the first that was released.
-pub(crate) const MIGRATIONS: &[Migration] = &[];
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+    from: 1,
+    run: to_tenants::run,
+}];
 
 /// What a look at a file's schema says.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,6 +96,17 @@ fn create_tables(txn: &WriteTransaction) -> Result<(), Fault> {
     tables::COUNTER.create(txn)?;
     tables::DEVICE.create(txn)?;
     tables::CREDENTIAL.create(txn)?;
+    tables::CREDENTIAL_PLAIN.create(txn)?;
+    tables::USER.create(txn)?;
+    tables::TENANT.create(txn)?;
+    tables::TOKEN.create(txn)?;
+    tables::POLICY.create(txn)?;
+    tables::SESSION.create(txn)?;
+    tables::SECRET.create(txn)?;
+    tables::KEY_RING.create(txn)?;
+    tables::AUDIT.create(txn)?;
+    tables::AUDIT_END.create(txn)?;
+    tables::ANSWER.create(txn)?;
     tables::RULE.create(txn)?;
     tables::ALERT.create(txn)?;
     tables::ALERT_PAST.create(txn)?;

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use model::{By, Delivery, DeliveryState, OutboxId, Timestamp};
+use model::{By, Delivery, DeliveryState, OutboxId, TenantName, Timestamp};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
+use crate::audit::{self, Line};
 use crate::book::{Book, Change};
 use crate::error::{Fault, Refusal};
 use crate::record::Kept;
-use crate::tables;
+use crate::{shown, tables};
 
 /// Deliveries that can wait: they are in memory. A notification beyond it is
 /// parked at once, which is shown, rather than keeping its alert out.
@@ -73,7 +74,7 @@ pub(crate) fn update(
 /// Queues a parked delivery again, due now.
 pub(crate) fn retry(
     change: &mut Change<'_>,
-    _by: &By,
+    by: &By,
     id: OutboxId,
     now: Timestamp,
 ) -> Result<Result<Delivery, Refusal>, Fault> {
@@ -92,13 +93,26 @@ pub(crate) fn retry(
             limit: MAX_QUEUED,
         }));
     }
+    let before = shown::delivery(&parked);
     let delivery = Delivery {
         state: DeliveryState::Queued { next: now },
         ..parked
     };
+    let line = Line::on("outbox.retry", &format!("delivery:{id}"))
+        .of(tenant_of(change, &delivery))
+        .before(before)
+        .after(shown::delivery(&delivery));
+    audit::append(change, by, now, line)?;
     take_out(change, id)?;
     keep(change, delivery.clone())?;
     Ok(Ok(delivery))
+}
+
+/// Whose device it tells of.
+fn tenant_of(change: &Change<'_>, delivery: &Delivery) -> Option<TenantName> {
+    let alert = delivery.alert.as_ref()?;
+    let device = change.book.inventory.device(alert.device)?;
+    Some(device.tenant.clone())
 }
 
 fn take_out(change: &mut Change<'_>, id: OutboxId) -> Result<bool, Fault> {

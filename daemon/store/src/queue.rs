@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::PollReport;
+use model::{PollReport, Timestamp, TokenId};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::audit::Note;
 use crate::book::Change;
 use crate::error::{Fault, WriteError};
 
@@ -21,6 +22,10 @@ const BATCH_REPORTS: usize = 1_024;
 
 /// Jobs that can wait: each is somebody who waits for an answer.
 pub(crate) const QUEUE_JOBS: usize = 1_024;
+
+/// Audit lines that can wait for the next commit: more denied attempts than one
+/// second can bring within the limits of the API.
+pub(crate) const QUEUE_NOTES: usize = 4_096;
 
 /// Something to do in the next transaction, for somebody who waits.
 pub(crate) trait Job: Send {
@@ -36,6 +41,8 @@ pub(crate) struct Batch {
     pub(crate) jobs: Vec<(Box<dyn Job>, OwnedSemaphorePermit)>,
     pub(crate) reports: Vec<PollReport>,
     pub(crate) addresses: Vec<(String, IpAddr)>,
+    pub(crate) notes: Vec<Note>,
+    pub(crate) token_uses: HashMap<TokenId, (Timestamp, String)>,
     pub(crate) closing: bool,
 }
 
@@ -51,9 +58,11 @@ struct Waiting {
     jobs: Vec<(Box<dyn Job>, OwnedSemaphorePermit)>,
     reports: VecDeque<PollReport>,
     addresses: HashMap<String, IpAddr>,
+    notes: Vec<Note>,
+    token_uses: HashMap<TokenId, (Timestamp, String)>,
     /// Places taken for reports that are on their way.
     reserved: usize,
-    /// When the oldest report or address came.
+    /// When the oldest of what does not call the writer at once came.
     since: Option<Instant>,
     /// The writer is to have a look at the disk.
     nudged: bool,
@@ -99,6 +108,29 @@ impl Queue {
             return; // it is only a hint, and comes again
         }
         waiting.addresses.insert(host, ip);
+        waiting.since.get_or_insert_with(Instant::now);
+        self.changed.notify_all();
+    }
+
+    /// Queues a line of the audit log; whether there was room.
+    pub(crate) fn push_note(&self, note: Note) -> bool {
+        let mut waiting = self.lock();
+        if waiting.closed || waiting.notes.len() >= QUEUE_NOTES {
+            return false;
+        }
+        waiting.notes.push(note);
+        waiting.since.get_or_insert_with(Instant::now);
+        self.changed.notify_all();
+        true
+    }
+
+    /// Keeps that a token was used, unless that waits already.
+    pub(crate) fn push_token_use(&self, id: TokenId, at: Timestamp, from: String) {
+        let mut waiting = self.lock();
+        if waiting.closed || waiting.token_uses.contains_key(&id) {
+            return;
+        }
+        waiting.token_uses.insert(id, (at, from));
         waiting.since.get_or_insert_with(Instant::now);
         self.changed.notify_all();
     }
@@ -169,6 +201,8 @@ impl Waiting {
             jobs: std::mem::take(&mut self.jobs),
             reports,
             addresses: self.addresses.drain().collect(),
+            notes: std::mem::take(&mut self.notes),
+            token_uses: std::mem::take(&mut self.token_uses),
             closing: self.closed && self.reports.is_empty(),
         }
     }

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{By, Rule, RuleName, RuleSource, Timestamp};
+use model::{By, Rule, RuleName, RuleSource, TenantName, Timestamp};
 
+use crate::audit::{self, Line};
 use crate::book::Change;
-use crate::error::{Fault, Refusal};
-use crate::tables;
+use crate::error::{Answer, Refusal, or_refuse};
+use crate::{checks, shown, tables};
 
 /// Rules of the API that can be kept.
 pub const MAX_RULES: usize = 10_000;
@@ -19,25 +20,24 @@ pub const MAX_RULE_BYTES: usize = 64 * 1024;
 /// Puts a rule in, in the place of what had its name.
 pub(crate) fn put(
     change: &mut Change<'_>,
-    _by: &By,
+    by: &By,
     rule: &Rule,
     expected: Option<u64>,
     now: Timestamp,
-) -> Result<Result<Rule, Refusal>, Fault> {
-    let before = change
-        .book
-        .rules
-        .get(&rule.name)
-        .map(|known| known.revision);
-    if let Err(refusal) = check(change, rule, before, expected) {
-        return Ok(Err(refusal));
-    }
+) -> Answer<Rule> {
+    let before = change.book.rules.get(&rule.name);
+    let revision = before.map(|known| known.revision);
+    or_refuse!(check(change, rule, revision, expected));
     let rule = Rule {
         source: RuleSource::Api,
         updated: now,
-        revision: before.unwrap_or(0) + 1,
+        revision: revision.unwrap_or(0) + 1,
         ..rule.clone()
     };
+    let line = Line::put("rule", &rule.name.0, before.map(shown::rule))
+        .of(Some(TenantName::of(&rule.name.0)))
+        .after(shown::rule(&rule));
+    audit::append(change, by, now, line)?;
     tables::RULE.put(change.txn, rule.name.0.as_str(), &rule)?;
     Arc::make_mut(&mut change.book.rules).insert(rule.name.clone(), rule.clone());
     change.book.watched += 1;
@@ -47,20 +47,22 @@ pub(crate) fn put(
 /// Takes a rule of the API away.
 pub(crate) fn delete(
     change: &mut Change<'_>,
-    _by: &By,
+    by: &By,
     name: &RuleName,
     expected: Option<u64>,
-    _now: Timestamp,
-) -> Result<Result<(), Refusal>, Fault> {
-    let Some(before) = change.book.rules.get(name).map(|known| known.revision) else {
+    now: Timestamp,
+) -> Answer<()> {
+    let Some(before) = change.book.rules.get(name) else {
         let from_file = from_file(&change.file_rules, name);
         return Ok(Err(
             from_file.unwrap_or(Refusal::NoSuchRule { name: name.clone() })
         ));
     };
-    if let Err(refusal) = check_revision(expected, before) {
-        return Ok(Err(refusal));
-    }
+    or_refuse!(check_revision(expected, before.revision));
+    let line = Line::on("rule.delete", &format!("rule:{name}"))
+        .of(Some(TenantName::of(&name.0)))
+        .before(shown::rule(before));
+    audit::append(change, by, now, line)?;
     tables::RULE.remove(change.txn, name.0.as_str())?;
     Arc::make_mut(&mut change.book.rules).remove(name);
     change.book.watched += 1;
@@ -76,6 +78,7 @@ fn check(
     if let Some(refusal) = from_file(&change.file_rules, &rule.name) {
         return Err(refusal);
     }
+    checks::qualified(&change.book.people, "rule", &rule.name.0)?;
     if before.is_none() && change.book.rules.len() >= MAX_RULES {
         return Err(Refusal::TooMany {
             what: "rules",
@@ -90,11 +93,12 @@ fn check(
         });
     }
     match (before, expected) {
-        (None, Some(_)) => Err(Refusal::NoSuchRule {
+        (Some(_), Some(0)) => checks::expected("rule", &rule.name.0, before, expected),
+        (None, Some(1..)) => Err(Refusal::NoSuchRule {
             name: rule.name.clone(),
         }),
         (Some(before), _) => check_revision(expected, before),
-        (None, None) => Ok(()),
+        (None, None | Some(0)) => Ok(()),
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Mutex<Registry>,
     pub(crate) watched: watch::Sender<u64>,
     pub(crate) outbox: watch::Sender<u64>,
+    pub(crate) people: watch::Sender<u64>,
     pub(crate) writer_gone: watch::Sender<bool>,
     book: RwLock<Arc<Book>>,
     rules: RwLock<Rules>,
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     corrupt_reads: AtomicU64,
     backlog: AtomicUsize,
     dropped: AtomicU64,
+    audit_dropped: AtomicU64,
 }
 
 #[derive(Default)]
@@ -71,6 +73,7 @@ impl Shared {
             registry: Mutex::new(registry),
             watched: watch::channel(0).0,
             outbox: watch::channel(0).0,
+            people: watch::channel(book.people.revision()).0,
             writer_gone: watch::channel(false).0,
             book: RwLock::new(Arc::new(book)),
             rules: RwLock::default(),
@@ -84,6 +87,7 @@ impl Shared {
             corrupt_reads: AtomicU64::new(0),
             backlog: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
+            audit_dropped: AtomicU64::new(0),
         };
         shared.merge_rules();
         shared
@@ -105,6 +109,9 @@ impl Shared {
         let now = self.book();
         if !Arc::ptr_eq(&before.rules, &now.rules) {
             self.merge_rules();
+        }
+        if before.people.revision() != now.people.revision() {
+            self.people.send_replace(now.people.revision());
         }
         if before.watched != now.watched {
             self.watched.send_modify(|count| *count += 1);
@@ -173,6 +180,14 @@ impl Shared {
 
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_audit_dropped(&self, lines: u64) {
+        self.audit_dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    pub(crate) fn audit_dropped(&self) -> u64 {
+        self.audit_dropped.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_health(&self, health: StoreHealth) {

@@ -6,24 +6,25 @@
 //! probe now and then finds out when there is room again. Damage or a
 //! panic in a transaction ends the thread: going on could make it worse.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::{PollReport, PollRow, Timestamp};
+use model::{PollReport, PollRow, Timestamp, TokenId};
 use redb::WriteTransaction;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::audit::Note;
 use crate::book::{Book, Change};
 use crate::disk::Ballast;
 use crate::error::{Fault, WriteError, WriterEnd};
-use crate::queue::{Batch, Job};
+use crate::queue::{Batch, Job, QUEUE_NOTES};
 use crate::samples::row::MAX_COLUMNS;
 use crate::samples::write::{Ready, Tracks};
 use crate::shared::Shared;
 use crate::stats::StoreHealth;
-use crate::{alerts, outbox, tables};
+use crate::{alerts, answers, audit, outbox, people, sessions, tables, wipe};
 
 /// Reports written at once when there is room again.
 const BACKLOG_BATCH: usize = 512;
@@ -80,6 +81,8 @@ pub(crate) struct Writer {
     may_try: bool,
     probe_at: Option<Instant>,
     now: Timestamp,
+    /// The same, as whoever came last said: a change or a report.
+    heard: Timestamp,
     swept: Instant,
     track_cursor: u32,
     /// Nothing was older when all tracks had been looked at; 0 before that.
@@ -89,6 +92,13 @@ pub(crate) struct Writer {
     alert_cursor: u64,
     /// Addresses that came while nothing was written.
     addresses: Vec<(String, IpAddr)>,
+    /// Audit lines that nobody waits for, until they are on the disk.
+    notes: Vec<Note>,
+    /// When tokens were used, until that is on the disk.
+    token_uses: HashMap<TokenId, (Timestamp, String)>,
+    /// Free pages could not be overwritten: not tried again before the next
+    /// start.
+    wipe_failed: bool,
 }
 
 /// Reports that are visible but not on the disk.
@@ -164,12 +174,16 @@ impl Writer {
             may_try: true,
             probe_at: None,
             now,
+            heard: now,
             swept: Instant::now(),
             track_cursor: 0,
             oldest: Timestamp(0),
             oldest_seen: Timestamp(u64::MAX),
             alert_cursor: 0,
             addresses: Vec::new(),
+            notes: Vec::new(),
+            token_uses: HashMap::new(),
+            wipe_failed: false,
         }
     }
 
@@ -178,11 +192,14 @@ impl Writer {
         if let Err(error) = self.ballast.restore() {
             tracing::warn!(%error, "no room for the ballast beside the store");
         }
-        let mut result = Ok(());
+        let mut result = self.wipe_if_wanted();
         while result.is_ok() {
             let batch = self.shared.queue.next(self.patience(), self.timeout());
             let closing = batch.closing;
             result = self.serve(batch);
+            if result.is_ok() {
+                result = self.wipe_if_wanted();
+            }
             if closing && result.is_ok() {
                 result = self.drain();
                 break;
@@ -232,6 +249,8 @@ impl Writer {
             .map(|report| self.ready(report))
             .collect();
         self.addresses.extend(batch.addresses);
+        self.token_uses.extend(batch.token_uses);
+        self.take_notes(batch.notes);
         self.clear_doubt()?;
         if self.probe_at.is_some_and(|at| at <= Instant::now()) {
             self.probe()?;
@@ -251,7 +270,7 @@ impl Writer {
 
     /// As it should be: everything goes to the disk, then becomes visible.
     fn serve_all(&mut self, mut jobs: Vec<Waiting>, reports: Vec<Ready>) -> Result<(), Fault> {
-        if jobs.is_empty() && reports.is_empty() && self.addresses.is_empty() {
+        if jobs.is_empty() && reports.is_empty() && self.nothing_beside() {
             return Ok(());
         }
         match self.transact(&mut jobs, &reports) {
@@ -267,6 +286,44 @@ impl Writer {
                 let result = self.fell(fault, jobs);
                 self.keep_in_memory(reports, true);
                 result
+            }
+        }
+    }
+
+    /// Whether nothing waits that comes along with the next commit.
+    fn nothing_beside(&self) -> bool {
+        self.addresses.is_empty() && self.notes.is_empty() && self.token_uses.is_empty()
+    }
+
+    fn take_notes(&mut self, notes: Vec<Note>) {
+        let room = QUEUE_NOTES.saturating_sub(self.notes.len());
+        let dropped = notes.len().saturating_sub(room);
+        self.notes.extend(notes.into_iter().take(room));
+        self.shared.note_audit_dropped(dropped as u64);
+    }
+
+    /// Overwrites free pages, if something in them was in plain text.
+    fn wipe_if_wanted(&mut self) -> Result<(), Fault> {
+        let book = self.shared.book();
+        let wanted = book.to_wipe && book.plain.is_empty();
+        if !wanted || self.wipe_failed || self.trouble.is_some() {
+            return Ok(());
+        }
+        let shared = self.shared.clone();
+        match wipe::wipe(&shared.disk) {
+            Ok(()) => {
+                shared.publish(Book {
+                    to_wipe: false,
+                    ..Book::clone(&book)
+                });
+                tracing::info!("what older versions kept in plain text is gone from the store");
+                Ok(())
+            }
+            Err(fault) if fault.is_damage() => Err(fault),
+            Err(fault) => {
+                tracing::warn!(%fault, "what older versions kept in plain text is still in free pages of the store: they are overwritten at the next start");
+                self.wipe_failed = true;
+                self.give_up(fault, Vec::new())
             }
         }
     }
@@ -452,7 +509,12 @@ impl Writer {
         self.tracks = tracks;
         shared.view.set_tracks(self.tracks.by_group());
         let before = shared.book();
+        // notes of a transaction that seemed to fail, but is there
+        let written = book.notes.saturating_sub(before.notes);
+        let written = usize::try_from(written).unwrap_or(usize::MAX);
+        self.notes.drain(..written.min(self.notes.len()));
         shared.publish(Book {
+            people: Arc::new(book.people.changed_since(&before.people)),
             watched: before.watched + 1,
             outbox_changes: before.outbox_changes + 1,
             ..book
@@ -520,6 +582,8 @@ impl Writer {
                 }
                 self.tracks.committed();
                 self.addresses.clear();
+                self.notes.clear();
+                self.token_uses.clear();
                 shared.note_commit(began.elapsed(), &mut self.tracks);
                 Ok(book)
             }
@@ -544,14 +608,20 @@ impl Writer {
             txn,
             book: Book::clone(&self.shared.book()),
             file_rules: self.shared.file_rules(),
+            heard: self.heard,
         };
+        let audit_head = change.book.audit_head;
         if !jobs.is_empty() {
             change.book.writes += 1;
             tables::COUNTER.put(txn, tables::WRITES, &change.book.writes)?;
         }
+        audit::append_notes(&mut change, self.notes.iter())?;
         for (job, _room) in jobs {
             job.run(&mut change)?;
         }
+        audit::settle(&change, audit_head, audit::MAX_AUDIT)?;
+        people::keep_token_uses(&mut change, self.token_uses.iter())?;
+        self.heard = change.heard;
         self.tracks.write_all(txn, &self.shared.registry, reports)?;
         for (host, ip) in &self.addresses {
             tables::ADDRESS.put(txn, host.as_str(), ip)?;
@@ -559,13 +629,13 @@ impl Writer {
         let sweeps = self.pace.sweeps(self.swept.elapsed());
         if sweeps > 0 && self.trouble.is_none() {
             self.swept = Instant::now();
-            self.sweep(&change, sweeps)?;
+            self.sweep(&mut change, sweeps)?;
         }
         Ok(change.book)
     }
 
     /// Takes away what is too old: the bounded amount of `sweeps` sweeps.
-    fn sweep(&mut self, change: &Change<'_>, sweeps: usize) -> Result<(), Fault> {
+    fn sweep(&mut self, change: &mut Change<'_>, sweeps: usize) -> Result<(), Fault> {
         let samples = self.now.minus(self.shared.options.keep_samples);
         let past = self.now.minus(self.shared.options.keep_alerts);
         let cursor = self.track_cursor;
@@ -587,12 +657,17 @@ impl Writer {
         drop(registry);
         let rows = SWEEP_ROWS * sweeps;
         self.alert_cursor = alerts::sweep(change, self.alert_cursor, rows, past)?;
-        outbox::sweep(change, rows, past)
+        outbox::sweep(change, rows, past)?;
+        sessions::sweep(change, self.heard)?;
+        answers::sweep(change, self.heard)?;
+        let lines = self.heard.minus(self.shared.options.keep_audit);
+        audit::sweep(change, rows, lines)
     }
 
     /// A report as it will be kept.
     fn ready(&mut self, report: PollReport) -> Ready {
         self.now = report.outcome.at;
+        self.heard = report.outcome.at;
         let row = report.row.and_then(|row| self.ready_row(report.group, row));
         let known = self.shared.view.facts(report.group.device);
         let facts = report.facts.filter(|facts| {

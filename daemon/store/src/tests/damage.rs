@@ -348,8 +348,8 @@ fn a_newer_store_is_refused_and_left_alone() {
         matches!(
             error,
             OpenError::Newer {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             }
         ),

@@ -55,7 +55,7 @@ fn polling_goes_on_while_the_disk_fails_and_history_has_no_hole_after() {
         assert_eq!(newest.value(0), Some(1.0), "and judged");
         assert!(trouble(&store).is_some());
         assert_eq!(store.stats().backlog_reports, 90);
-        let refused = block_on(store.create_device(draft("a", "10.0.0.1"), None, NOW));
+        let refused = block_on(store.create_device(by(), draft("a", "10.0.0.1"), None, NOW));
         assert!(
             matches!(refused, Err(WriteError::NotWriting { .. })),
             "{refused:?}"
@@ -177,7 +177,7 @@ fn write_one_of_each(store: &Store, n: u64) {
         ..delivery(1)
     };
     let device = draft(&format!("d{n}"), &format!("10.0.0.{n}"));
-    block_on(store.create_device(device, None, NOW)).unwrap();
+    block_on(store.create_device(by(), device, None, NOW)).unwrap();
     let judgement = Judgement {
         alerts: vec![alert(n, AlertState::Firing)],
         gone: Vec::new(),

@@ -5,26 +5,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::{
-    Address, AlertId, AlertState, Condition, Credential, CredentialName, DeliveryState,
-    DeviceDraft, DeviceId, DownAfter, Facts, OutboxId, Rule, RuleName, RuleSource, Selector,
-    Severity, Timestamp,
+    Address, AlertId, AlertState, Condition, CredentialName, DeliveryState, DeviceDraft, DeviceId,
+    DownAfter, Facts, OutboxId, Rule, RuleName, RuleSource, Selector, Severity, Timestamp,
 };
 
 use super::support::*;
 use crate::{AlertsAsk, Judgement, OpenError, OutboxAsk, Refusal, Store, StoreHealth, WriteError};
-
-fn refused<T: std::fmt::Debug>(result: Result<T, WriteError>) -> Refusal {
-    match result {
-        Err(WriteError::Refused(refusal)) => refusal,
-        other => panic!("not refused: {other:?}"),
-    }
-}
-
-fn community(text: &str) -> Credential {
-    Credential::SnmpV2c {
-        community: text.as_bytes().to_vec(),
-    }
-}
 
 fn name(text: &str) -> CredentialName {
     CredentialName(text.to_owned())
@@ -45,7 +31,8 @@ fn a_device_keeps_its_number_and_counts_its_changes_over_restarts() {
     assert_eq!((device.id, device.revision), (DeviceId(1), 1));
     let later = NOW.plus(Duration::from_secs(5));
     let renamed = draft("core-1", "10.0.0.1");
-    let replaced = block_on(store.replace_device(device.id, renamed, Some(1), later)).unwrap();
+    let replaced =
+        block_on(store.replace_device(by(), device.id, renamed, Some(1), later)).unwrap();
     assert_eq!(
         (replaced.created, replaced.updated, replaced.revision),
         (NOW, later, 2)
@@ -54,8 +41,8 @@ fn a_device_keeps_its_number_and_counts_its_changes_over_restarts() {
 
     let store = home.open();
     let inventory = store.inventory();
-    assert_eq!(inventory.by_name("core-1"), Some(&replaced));
-    assert_eq!(inventory.by_name("core1"), None);
+    assert_eq!(inventory.by_name(&ours(), "core-1"), Some(&replaced));
+    assert_eq!(inventory.by_name(&ours(), "core1"), None);
     assert_eq!(create(&store, "core2", "10.0.0.2").id, DeviceId(2));
 }
 
@@ -66,15 +53,16 @@ fn names_and_addresses_of_live_devices_are_unique() {
     create(&store, "a", "10.0.0.1");
     let again = |name: &str, address: &str| {
         refused(block_on(store.create_device(
+            by(),
             draft(name, address),
             None,
             NOW,
         )))
     };
-    let by = DeviceId(1);
+    let first = DeviceId(1);
     let taken = Refusal::NameTaken {
         name: "a".into(),
-        by,
+        by: first,
     };
     assert_eq!(again("a", "10.0.0.2"), taken);
     let text = again("b", "10.0.0.1").to_string();
@@ -83,9 +71,9 @@ fn names_and_addresses_of_live_devices_are_unique() {
         "the address 10.0.0.1 is taken by device 1 (a); change or delete that one first"
     );
 
-    block_on(store.delete_device(by, None, NOW)).unwrap();
+    block_on(store.delete_device(by(), first, None, NOW)).unwrap();
     let second = create(&store, "a", "10.0.0.1");
-    let restored = block_on(store.restore_device(by, NOW));
+    let restored = block_on(store.restore_device(by(), first, NOW));
     assert_eq!(
         refused(restored),
         Refusal::NameTaken {
@@ -93,8 +81,8 @@ fn names_and_addresses_of_live_devices_are_unique() {
             by: second.id
         }
     );
-    block_on(store.delete_device(second.id, Some(1), NOW)).unwrap();
-    let back = block_on(store.restore_device(by, NOW)).unwrap();
+    block_on(store.delete_device(by(), second.id, Some(1), NOW)).unwrap();
+    let back = block_on(store.restore_device(by(), first, NOW)).unwrap();
     assert_eq!((back.deleted, back.revision), (None, 3));
     assert_eq!(store.inventory().len(), 1);
     assert_eq!(store.inventory().all().count(), 2);
@@ -106,17 +94,20 @@ fn a_deleted_device_is_neither_changed_nor_deleted_again() {
     let store = home.open();
     let id = create(&store, "a", "10.0.0.1").id;
     assert_eq!(
-        refused(block_on(store.restore_device(id, NOW))),
+        refused(block_on(store.restore_device(by(), id, NOW))),
         Refusal::NotDeleted { id }
     );
-    block_on(store.delete_device(id, None, NOW)).unwrap();
+    block_on(store.delete_device(by(), id, None, NOW)).unwrap();
     let gone = Refusal::Deleted { id };
-    assert_eq!(refused(block_on(store.delete_device(id, None, NOW))), gone);
-    let replaced = store.replace_device(id, draft("b", "10.0.0.2"), None, NOW);
+    assert_eq!(
+        refused(block_on(store.delete_device(by(), id, None, NOW))),
+        gone
+    );
+    let replaced = store.replace_device(by(), id, draft("b", "10.0.0.2"), None, NOW);
     assert_eq!(refused(block_on(replaced)), gone);
     let id = DeviceId(9);
     assert_eq!(
-        refused(block_on(store.delete_device(id, None, NOW))),
+        refused(block_on(store.delete_device(by(), id, None, NOW))),
         Refusal::NoSuchDevice { id }
     );
 }
@@ -126,7 +117,7 @@ fn a_change_on_an_old_revision_is_refused() {
     let home = Home::new();
     let store = home.open();
     let id = create(&store, "a", "10.0.0.1").id;
-    let change = |expected| store.replace_device(id, draft("a", "10.0.0.1"), expected, NOW);
+    let change = |expected| store.replace_device(by(), id, draft("a", "10.0.0.1"), expected, NOW);
     block_on(change(Some(1))).unwrap();
     assert_eq!(
         refused(block_on(change(Some(1)))),
@@ -143,15 +134,27 @@ fn a_device_is_never_reached_through_itself() {
     let home = Home::new();
     let store = home.open();
     create(&store, "a", "10.0.0.1");
-    let new = |draft| block_on(store.create_device(draft, None, NOW));
+    let new = |draft| block_on(store.create_device(by(), draft, None, NOW));
     new(with_parents("b", "10.0.0.2", &[1])).unwrap();
     new(with_parents("c", "10.0.0.3", &[2])).unwrap();
-    let circle = store.replace_device(DeviceId(1), with_parents("a", "10.0.0.1", &[3]), None, NOW);
+    let circle = store.replace_device(
+        by(),
+        DeviceId(1),
+        with_parents("a", "10.0.0.1", &[3]),
+        None,
+        NOW,
+    );
     assert_eq!(
         refused(block_on(circle)),
         Refusal::ParentCycle { id: DeviceId(3) }
     );
-    let itself = store.replace_device(DeviceId(1), with_parents("a", "10.0.0.1", &[1]), None, NOW);
+    let itself = store.replace_device(
+        by(),
+        DeviceId(1),
+        with_parents("a", "10.0.0.1", &[1]),
+        None,
+        NOW,
+    );
     assert_eq!(
         refused(block_on(itself)),
         Refusal::ParentCycle { id: DeviceId(1) }
@@ -168,14 +171,14 @@ fn a_deleted_parent_does_not_keep_its_child_from_changing() {
     let store = home.open();
     create(&store, "a", "10.0.0.1");
     let child = with_parents("b", "10.0.0.2", &[1]);
-    block_on(store.create_device(child.clone(), None, NOW)).unwrap();
-    block_on(store.delete_device(DeviceId(1), None, NOW)).unwrap();
+    block_on(store.create_device(by(), child.clone(), None, NOW)).unwrap();
+    block_on(store.delete_device(by(), DeviceId(1), None, NOW)).unwrap();
     let renamed = DeviceDraft {
         name: "b2".into(),
         ..child
     };
-    block_on(store.replace_device(DeviceId(2), renamed, None, NOW)).unwrap();
-    let new = block_on(store.create_device(with_parents("c", "10.0.0.3", &[1]), None, NOW));
+    block_on(store.replace_device(by(), DeviceId(2), renamed, None, NOW)).unwrap();
+    let new = block_on(store.create_device(by(), with_parents("c", "10.0.0.3", &[1]), None, NOW));
     assert_eq!(refused(new), Refusal::NoSuchParent { id: DeviceId(1) });
 }
 
@@ -189,11 +192,18 @@ fn of_many_devices_the_good_ones_are_entered_and_the_others_named() {
         draft("b", "10.0.0.1"),
         draft("c", "c.example.net"),
     ];
-    let entered = block_on(store.create_devices(drafts, NOW)).unwrap();
+    let entered = block_on(store.create_devices(by(), drafts, NOW)).unwrap();
     let good: Vec<bool> = entered.iter().map(Result::is_ok).collect();
     assert_eq!(good, [true, false, false, true]);
     let address: Address = "c.example.net".parse().unwrap();
-    assert_eq!(store.inventory().by_address(&address).unwrap().name, "c");
+    assert_eq!(
+        store
+            .inventory()
+            .by_address(&ours(), &address)
+            .unwrap()
+            .name,
+        "c"
+    );
     assert_eq!(store.stats().commits, 1);
 }
 
@@ -205,30 +215,42 @@ fn a_device_and_its_credential_come_together_or_not_at_all() {
         credential: Some(name(credential)),
         ..draft(name_, address)
     };
-    let none = block_on(store.create_device(with("a", "10.0.0.1", "lab"), None, NOW));
+    let none = block_on(store.create_device(by(), with("a", "10.0.0.1", "lab"), None, NOW));
     assert_eq!(
         refused(none),
         Refusal::NoSuchCredential { name: name("lab") }
     );
-    let bring = |draft, secret: &str| {
-        let credential = Some((name("lab"), community(secret)));
-        block_on(store.create_device(draft, credential, NOW))
+    let lab = |value: &str| {
+        let (record, secret) = credential("lab", value);
+        Some((record, Some(secret)))
     };
-    bring(with("a", "10.0.0.1", "lab"), "one").unwrap();
-    refused(bring(with("a", "10.0.0.9", "lab"), "one"));
-    let other = refused(bring(with("b", "10.0.0.2", "lab"), "two"));
+    let bring = |draft, brought| block_on(store.create_device(by(), draft, brought, NOW));
+    bring(with("a", "10.0.0.1", "lab"), lab("one")).unwrap();
+    refused(bring(with("a", "10.0.0.9", "lab"), lab("one")));
+    let other = refused(bring(with("b", "10.0.0.2", "lab"), lab("two")));
     assert!(matches!(other, Refusal::CredentialInUse { .. }), "{other}");
-    assert_eq!(store.credential(&name("lab")), Some(community("one")));
-    bring(with("b", "10.0.0.2", "lab"), "one").unwrap();
-    assert_eq!(store.credentials(), [(name("lab"), "snmp-v2c", NOW, 2)]);
+    let (record, _) = lab("one").unwrap();
+    bring(with("b", "10.0.0.2", "lab"), Some((record.clone(), None))).unwrap();
+    let (kept, users) = store.credentials().remove(0);
+    assert_eq!((&kept.name, kept.revision, users), (&name("lab"), 1, 2));
+    let sealed = store.secret(&record.secret).unwrap().versions[0]
+        .sealed
+        .clone();
+    assert_eq!(opened(&sealed.unwrap()).as_deref(), Some("one"));
 
-    let used = refused(block_on(store.delete_credential(&name("lab"))));
+    let delete = || block_on(store.delete_credential(by(), &name("lab"), Some(1), NOW));
+    let used = refused(delete());
     assert!(used.to_string().contains("is used by a, b"), "{used}");
     for id in [1, 2] {
-        block_on(store.delete_device(DeviceId(id), None, NOW)).unwrap();
+        block_on(store.delete_device(by(), DeviceId(id), None, NOW)).unwrap();
     }
-    block_on(store.delete_credential(&name("lab"))).unwrap();
-    let restored = block_on(store.restore_device(DeviceId(1), NOW));
+    delete().unwrap();
+    assert_eq!(
+        store.secret(&record.secret),
+        None,
+        "it went with its credential"
+    );
+    let restored = block_on(store.restore_device(by(), DeviceId(1), NOW));
     assert_eq!(
         refused(restored),
         Refusal::NoSuchCredential { name: name("lab") }
@@ -258,8 +280,9 @@ fn rule(name: &str, source: RuleSource) -> Rule {
 fn a_rule_of_a_file_wins_and_is_changed_in_its_file() {
     let home = Home::new();
     let store = home.open();
-    let put =
-        |name: &str, expected| block_on(store.put_rule(rule(name, RuleSource::Api), expected, NOW));
+    let put = |name: &str, expected| {
+        block_on(store.put_rule(by(), rule(name, RuleSource::Api), expected, NOW))
+    };
     let kept = put("a", None).unwrap();
     assert_eq!((kept.revision, kept.updated), (1, NOW));
     assert_eq!(put("a", Some(1)).unwrap().revision, 2);
@@ -281,14 +304,19 @@ fn a_rule_of_a_file_wins_and_is_changed_in_its_file() {
     assert_eq!(sources, [file.clone(), file]);
     let text = refused(put("b", None)).to_string();
     assert!(text.contains("/etc/sotp/rules/b.toml"), "{text}");
-    let gone = refused(block_on(store.delete_rule(&RuleName("b".into()), None)));
+    let gone = refused(block_on(store.delete_rule(
+        by(),
+        &RuleName("b".into()),
+        None,
+        NOW,
+    )));
     assert!(matches!(gone, Refusal::RuleFromFile { .. }));
     store.set_file_rules(Vec::new());
     store.close().unwrap();
 
     let store = home.open();
     assert_eq!(store.rules().len(), 1);
-    block_on(store.delete_rule(&RuleName("a".into()), Some(2))).unwrap();
+    block_on(store.delete_rule(by(), &RuleName("a".into()), Some(2), NOW)).unwrap();
     assert!(store.rules().is_empty());
 }
 
@@ -385,7 +413,7 @@ fn a_delivery_is_queued_parked_tried_again_and_done() {
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
     assert_eq!(id, OutboxId(1));
-    let not_parked = refused(block_on(store.retry_delivery(id, NOW)));
+    let not_parked = refused(block_on(store.retry_delivery(by(), id, NOW)));
     assert_eq!(not_parked, Refusal::NotParked { id });
 
     let mut tried = store.delivery(id).unwrap().unwrap();
@@ -398,7 +426,7 @@ fn a_delivery_is_queued_parked_tried_again_and_done() {
 
     let store = home.open();
     assert_eq!(store.delivery(id).unwrap(), Some(tried));
-    let again = block_on(store.retry_delivery(id, NOW)).unwrap();
+    let again = block_on(store.retry_delivery(by(), id, NOW)).unwrap();
     assert_eq!(again.state, DeliveryState::Queued { next: NOW });
     let done = DeliveryState::Delivered { at: NOW };
     block_on(store.update_delivery(model::Delivery {
@@ -417,7 +445,7 @@ fn a_delivery_is_queued_parked_tried_again_and_done() {
     assert_eq!(all.iter().map(|d| d.id.0).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(store.outbox(&ask(&["delivered"])).unwrap()[0].state, done);
     let unknown = OutboxId(9);
-    let retried = refused(block_on(store.retry_delivery(unknown, NOW)));
+    let retried = refused(block_on(store.retry_delivery(by(), unknown, NOW)));
     assert_eq!(retried, Refusal::NoSuchDelivery { id: unknown });
 }
 

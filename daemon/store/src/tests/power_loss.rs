@@ -1,7 +1,7 @@
 //! The power goes at any moment, also while the store recovers from the last
 //! time: what was acknowledged is there, what was not is whole or absent.
 
-use model::{AlertId, AlertState, Credential, CredentialName, DeviceDraft, OutboxId, Timestamp};
+use model::{AlertId, AlertState, CredentialName, DeviceDraft, OutboxId, Timestamp};
 
 use super::sim::{Dice, SimDisk};
 use super::support::*;
@@ -54,9 +54,9 @@ fn write_device(store: &Store, n: u32, done: &mut Vec<u32>) -> bool {
         credential: Some(credential_of(n)),
         ..draft(&format!("d{n}"), &address_of(n))
     };
-    let community = n.to_string().into_bytes();
-    let credential = Some((credential_of(n), Credential::SnmpV2c { community }));
-    let written = block_on(store.create_device(device, credential, NOW)).is_ok();
+    let (record, secret) = credential(&credential_of(n).0, &n.to_string());
+    let brought = Some((record, Some(secret)));
+    let written = block_on(store.create_device(by(), device, brought, NOW)).is_ok();
     done.extend(written.then_some(n));
     written
 }
@@ -97,14 +97,17 @@ fn write_samples(store: &Store, n: u32, done: &mut Vec<u32>) -> bool {
 fn missing(store: &Store, done: &Acknowledged) -> Option<String> {
     let inventory = store.inventory();
     for n in &done.devices {
-        if inventory.by_name(&format!("d{n}")).is_none() {
+        if inventory.by_name(&ours(), &format!("d{n}")).is_none() {
             return Some(format!("device {n} is lost"));
         }
     }
     for device in inventory.live() {
         let name = device.credential.clone().unwrap();
-        if store.credential(&name).is_none() {
+        let Some(credential) = store.credential(&name) else {
             return Some(format!("{} came without its credential", device.name));
+        };
+        if store.secret(&credential.secret).is_none() {
+            return Some(format!("{} came without its secret", device.name));
         }
     }
     for n in 0..done.heard {
@@ -120,6 +123,11 @@ fn missing(store: &Store, done: &Acknowledged) -> Option<String> {
     let open = |n: &u32| store.alert(AlertId(u64::from(*n))).unwrap().is_some();
     if told.len() != (0..done.heard).filter(open).count() || !told.iter().all(open) {
         return Some(format!("alerts and mails do not belong together: {told:?}"));
+    }
+    let verdict = store.verify_audit().unwrap();
+    // the device, its credential and its secret
+    if verdict.broken.is_some() || verdict.lines != 3 * inventory.len() as u64 {
+        return Some(format!("the audit log does not fit: {verdict:?}"));
     }
     let points = points(store, 1);
     for n in &done.samples {

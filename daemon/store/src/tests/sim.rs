@@ -186,6 +186,10 @@ impl Medium for SimDisk {
     fn bytes(&self) -> u64 {
         self.lock().view.len() as u64
     }
+
+    fn length(&self) -> u64 {
+        self.bytes()
+    }
 }
 
 impl fmt::Debug for SimDisk {

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use model::{
-    Alert, AlertId, AlertState, Breaks, Channel, Check, Columns, Delivery, DeliveryState, Device,
-    DeviceDraft, DeviceId, GroupKey, Labels, MetricKind, NotificationEvent, OutboxId, Outcome,
-    PollReport, PollRow, RuleName, SeriesKey, Severity, Timestamp,
+    Actor, Alert, AlertId, AlertState, Breaks, By, Channel, Check, Columns, CredentialKind,
+    CredentialName, CredentialRecord, Delivery, DeliveryState, Device, DeviceDraft, DeviceId,
+    GroupKey, KeyId, Labels, MetricKind, NotificationEvent, OutboxId, Outcome, PollReport, PollRow,
+    RuleName, SealedValue, SecretName, SecretRecord, SecretVersion, SeriesKey, Severity,
+    TenantName, Timestamp,
 };
 
 use crate::disk::{self, FileMedium};
 use crate::writer::Pace;
-use crate::{Point, Select, Store, StoreOptions};
+use crate::{Point, Refusal, Select, Store, StoreOptions, WriteError};
 
 /// When the stories play.
 pub(super) const NOW: Timestamp = Timestamp(1_795_230_000_000);
@@ -33,6 +35,7 @@ pub(super) fn options(folder: &Path) -> StoreOptions {
         ballast_bytes: 0,
         keep_samples: Duration::from_secs(30 * 86_400),
         keep_alerts: Duration::from_secs(365 * 86_400),
+        keep_audit: Duration::from_secs(730 * 86_400),
     }
 }
 
@@ -94,7 +97,82 @@ pub(super) fn draft(name: &str, address: &str) -> DeviceDraft {
 }
 
 pub(super) fn create(store: &Store, name: &str, address: &str) -> Arc<Device> {
-    block_on(store.create_device(draft(name, address), None, NOW)).unwrap()
+    block_on(store.create_device(by(), draft(name, address), None, NOW)).unwrap()
+}
+
+/// Who makes the changes.
+pub(super) fn by() -> &'static By {
+    static BY: LazyLock<By> = LazyLock::new(|| By {
+        actor: Actor::Local(0),
+        origin: "socket".to_owned(),
+        request: Some("r1".to_owned()),
+    });
+    &BY
+}
+
+/// The tenant that is always there.
+pub(super) fn ours() -> TenantName {
+    TenantName::default_tenant()
+}
+
+/// A credential of the default tenant whose secret comes with it, and that
+/// secret, not really sealed.
+pub(super) fn credential(name: &str, value: &str) -> (CredentialRecord, SecretRecord) {
+    let secret = secret(&format!("credential.{name}"), &[value]);
+    let record = CredentialRecord {
+        name: CredentialName(name.to_owned()),
+        kind: CredentialKind::SnmpV2c,
+        secret: secret.name.clone(),
+        updated: NOW,
+        revision: 0,
+    };
+    (record, secret)
+}
+
+/// A new secret with these values, sealed by a key that nobody has.
+pub(super) fn secret(name: &str, values: &[&str]) -> SecretRecord {
+    let versions = (1..).zip(values).map(|(version, value)| SecretVersion {
+        version,
+        created: NOW,
+        created_by: "system".to_owned(),
+        sealed: Some(sealed("k1", value)),
+    });
+    SecretRecord {
+        name: SecretName(name.to_owned()),
+        note: None,
+        versions: versions.collect(),
+        created: NOW,
+        updated: NOW,
+        revision: 0,
+    }
+}
+
+/// What stands for a value sealed with a key.
+pub(super) fn sealed(key: &str, value: &str) -> SealedValue {
+    let mask = key.bytes().fold(0x55, |mask, byte| mask ^ byte);
+    SealedValue {
+        key: KeyId(key.to_owned()),
+        wrapped_key: key.as_bytes().to_vec(),
+        nonce: [7; 24],
+        text: value.bytes().map(|byte| byte ^ mask).collect(),
+    }
+}
+
+/// What [`sealed`] stands for, if it is whole.
+pub(super) fn opened(sealed: &SealedValue) -> Option<String> {
+    if sealed.wrapped_key != sealed.key.0.as_bytes() {
+        return None;
+    }
+    let mask = sealed.key.0.bytes().fold(0x55, |mask, byte| mask ^ byte);
+    let text = sealed.text.iter().map(|byte| byte ^ mask).collect();
+    String::from_utf8(text).ok()
+}
+
+pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, WriteError>) -> Refusal {
+    match result {
+        Err(WriteError::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
 }
 
 pub(super) fn icmp(device: u64) -> GroupKey {
