@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::{
-    Address, Breaks, Check, Columns, Credential, CredentialName, DeviceDraft, DeviceId, Facts,
-    GroupKey, Interface, Labels, Outcome, PollReport, PollRow, SeriesKey, SystemFacts, Timestamp,
-    metric_info,
+    Address, Breaks, By, Check, Columns, CredentialKind, CredentialName, CredentialRecord,
+    DeviceDraft, DeviceId, Facts, GroupKey, Interface, Labels, Outcome, PollReport, PollRow,
+    SecretName, SecretRecord, SecretVersion, SeriesKey, SystemFacts, Timestamp, metric_info,
 };
 use store::{Room, Store, StoreOptions, StoreStats};
 
@@ -136,15 +136,13 @@ fn enter(store: &Store, devices: &[Entry], now: Timestamp) -> Vec<DeviceId> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime without I/O needs nothing");
-    let name = CredentialName(CREDENTIAL.to_owned());
-    let credential = Credential::SnmpV2c {
-        community: b"public".to_vec(),
-    };
+    let by = By::system();
+    let (credential, secret) = credential(now);
     let drafts = devices.iter().map(draft).collect();
     let created = runtime.block_on(async {
-        let put = store.put_credential(name, credential, now).await;
-        put.expect("the store takes a credential");
-        store.create_devices(drafts, now).await
+        let put = store.put_credential(&by, credential, Some(secret), None, now);
+        put.await.expect("the store takes a credential");
+        store.create_devices(&by, drafts, now).await
     });
     let created = created.expect("the store takes devices");
     let ids = created.into_iter().map(|device| {
@@ -152,6 +150,33 @@ fn enter(store: &Store, devices: &[Entry], now: Timestamp) -> Vec<DeviceId> {
         device.id
     });
     ids.collect()
+}
+
+/// The credential of all devices. Its value is not in it: nothing here has the
+/// key; the running daemon is told.
+fn credential(now: Timestamp) -> (CredentialRecord, SecretRecord) {
+    let name = CredentialName(CREDENTIAL.to_owned());
+    let secret = SecretRecord {
+        name: SecretName::of_credential(&name),
+        note: None,
+        versions: vec![SecretVersion {
+            version: 1,
+            created: now,
+            created_by: By::system().actor.to_string(),
+            sealed: None,
+        }],
+        created: now,
+        updated: now,
+        revision: 1,
+    };
+    let credential = CredentialRecord {
+        secret: secret.name.clone(),
+        name,
+        kind: CredentialKind::SnmpV2c,
+        updated: now,
+        revision: 1,
+    };
+    (credential, secret)
 }
 
 fn draft([name, address, port]: &Entry) -> DeviceDraft {

@@ -10,6 +10,7 @@
 //! those that are named. A value that falls short of its bar is reported as it
 //! is; a value that could not be measured makes the run fail.
 
+mod access;
 mod api;
 mod client;
 mod day;
@@ -32,7 +33,8 @@ use report::Report;
 /// A part of the run: its name and what it does.
 type Part = (&'static str, fn(&mut Report));
 
-const PARTS: [Part; 3] = [
+const PARTS: [Part; 4] = [
+    ("access", access::run),
     ("icmp", icmp::run),
     ("snmp", snmp::run),
     ("restart", restart::run),

@@ -22,6 +22,7 @@ pub(crate) fn options(folder: &Folder) -> StoreOptions {
         ballast_bytes: 0,
         keep_samples: Duration::from_secs(30 * 24 * 60 * 60),
         keep_alerts: Duration::from_secs(365 * 24 * 60 * 60),
+        keep_audit: Duration::from_secs(730 * 24 * 60 * 60),
     }
 }
 

@@ -1,14 +1,19 @@
 //! The real `sotpd`, with everything it writes in a folder of its own.
 
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::certificates::{Identity, self_signed};
+use crate::http::{Ask, Line, Response};
+use crate::https::Client;
 use crate::namespace::Namespace;
 use crate::process::{Process, binary};
 use crate::wait::eventually;
@@ -17,10 +22,12 @@ use crate::wait::eventually;
 #[derive(Debug)]
 pub struct Folder {
     folder: tempfile::TempDir,
+    https: Option<(SocketAddr, Identity)>,
 }
 
 impl Folder {
-    /// An empty one with the shipped rules.
+    /// One with a wrapping key and without rules; the daemon is asked over its
+    /// Unix socket alone.
     ///
     /// # Panics
     ///
@@ -29,10 +36,59 @@ impl Folder {
     pub fn new() -> Folder {
         let folder = Folder {
             folder: tempfile::tempdir().expect("a temporary folder"),
+            https: None,
         };
         let rules = folder.path().join("rules");
         std::fs::create_dir(&rules).expect("an empty folder");
+        write_private(&folder.key(), &new_key());
         folder
+    }
+
+    /// The same, and the daemon listens for HTTPS on a free port of loopback.
+    ///
+    /// # Panics
+    ///
+    /// If the disk refuses.
+    #[must_use]
+    pub fn with_https() -> Folder {
+        let folder = Folder::new();
+        let identity = self_signed(&folder.path().join("tls"));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        Folder {
+            https: Some((address, identity)),
+            ..folder
+        }
+    }
+
+    /// The key that wraps all secrets.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.path().join("kek")
+    }
+
+    /// The listener's certificate and key.
+    ///
+    /// # Panics
+    ///
+    /// Without HTTPS.
+    #[must_use]
+    pub fn tls(&self) -> &Identity {
+        &self.listener().1
+    }
+
+    /// Where the daemon listens for HTTPS.
+    ///
+    /// # Panics
+    ///
+    /// Without HTTPS.
+    #[must_use]
+    pub fn https(&self) -> SocketAddr {
+        self.listener().0
+    }
+
+    fn listener(&self) -> &(SocketAddr, Identity) {
+        let https = self.https.as_ref();
+        https.expect("this test began with Folder::with_https")
     }
 
     /// Its path.
@@ -68,21 +124,98 @@ impl Folder {
         std::fs::write(self.path().join("rules/test.toml"), text).expect("writable");
     }
 
-    /// Writes the settings: `more` after what a test needs anyway. `[store]` and
-    /// `[api]` are taken; `store_more` goes into `[store]`.
+    /// Writes the settings: `more` after what a test needs anyway. `[store]`,
+    /// `[api]` and `[secrets]` are taken; `store_more` goes into `[store]`.
     ///
     /// # Panics
     ///
     /// If the disk refuses.
     pub fn write_settings(&self, store_more: &str, more: &str) {
+        self.write_all_settings(store_more, "", "", more);
+    }
+
+    /// The same with more in `[api]`.
+    ///
+    /// # Panics
+    ///
+    /// If the disk refuses.
+    pub fn write_api_settings(&self, api_more: &str, more: &str) {
+        self.write_all_settings("", api_more, "", more);
+    }
+
+    /// The same with more in each of the sections that are taken.
+    ///
+    /// # Panics
+    ///
+    /// If the disk refuses.
+    pub fn write_all_settings(&self, store: &str, api: &str, secrets: &str, more: &str) {
         let here = self.path().display();
+        let https = match &self.https {
+            Some((address, identity)) => format!(
+                "https = \"{address}\"\ncertificate = \"{}\"\nkey = \"{}\"",
+                identity.certificate.display(),
+                identity.key.display()
+            ),
+            None => "https = \"off\"".to_owned(),
+        };
         let text = format!(
-            "[store]\npath = \"{here}/sotp.redb\"\nballast = \"0B\"\n{store_more}\n\
-             [api]\nsocket = \"{here}/sotp.sock\"\nlisten = \"\"\n\
+            "[store]\npath = \"{here}/sotp.redb\"\nballast = \"0B\"\n{store}\n\
+             [api]\nsocket = \"{here}/sotp.sock\"\nlisten = \"\"\n{https}\n{api}\n\
+             [secrets]\nkey_file = \"{here}/kek\"\n{secrets}\n\
              [rules]\ndir = \"{here}/rules\"\n{more}\n"
         );
         std::fs::write(self.settings(), text).expect("writable");
     }
+}
+
+/// Writes a file that only its owner may read.
+///
+/// # Panics
+///
+/// If the disk refuses.
+pub fn write_private(path: &Path, text: &str) {
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+/// A wrapping key as its file has it: 64 hexadecimal digits.
+///
+/// # Panics
+///
+/// Without random numbers.
+#[must_use]
+pub fn new_key() -> String {
+    let mut bytes = [0; 32];
+    let random = std::fs::File::open("/dev/urandom");
+    let read = random.and_then(|mut file| file.read_exact(&mut bytes));
+    read.expect("random numbers");
+    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+    format!("{}\n", digits.collect::<String>())
+}
+
+/// Asks over the socket of a daemon, as a local process does.
+///
+/// # Errors
+///
+/// If the socket does not answer.
+pub fn local(socket: &Path, ask: &Ask<'_>) -> std::io::Result<Response> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(40)))?;
+    Line::new(stream).send(ask)
+}
+
+/// A port that nobody listens on now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .expect("loopback has free ports")
 }
 
 impl Default for Folder {
@@ -97,15 +230,7 @@ pub struct Daemon {
     process: Process,
     socket: PathBuf,
     log: PathBuf,
-}
-
-/// What the API answered.
-#[derive(Clone, Debug)]
-pub struct Response {
-    /// The HTTP status.
-    pub status: u16,
-    /// The body, if it was JSON.
-    pub body: Value,
+    https: Option<Client>,
 }
 
 impl Daemon {
@@ -151,6 +276,10 @@ impl Daemon {
             process: Process::start(command),
             socket: folder.socket(),
             log,
+            https: folder
+                .https
+                .as_ref()
+                .map(|(address, identity)| Client::new(*address, &identity.certificate)),
         };
         eventually(20, "an answer of sotpd", || {
             if let Some(status) = daemon.process.ended() {
@@ -174,6 +303,11 @@ impl Daemon {
     #[must_use]
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Asks it to read its settings and files again.
+    pub fn reload(&self) {
+        self.process.signal(Signal::SIGHUP);
     }
 
     /// Kills it as a power cut would.
@@ -202,7 +336,28 @@ impl Daemon {
         self.process.wait(seconds)
     }
 
-    /// Asks the API.
+    /// Somebody who asks over HTTPS and shows nothing to be let in.
+    ///
+    /// # Panics
+    ///
+    /// If the daemon does not listen for HTTPS.
+    #[must_use]
+    pub fn https(&self) -> &Client {
+        let https = self.https.as_ref();
+        https.expect("this test began with Folder::with_https")
+    }
+
+    /// Asks the API as a local process does.
+    ///
+    /// # Errors
+    ///
+    /// If the socket does not answer.
+    pub fn send(&self, ask: &Ask<'_>) -> std::io::Result<Response> {
+        local(&self.socket, ask)
+    }
+
+    /// The same with what most tests need; what is patched or deleted is so
+    /// whatever revision it has.
     ///
     /// # Errors
     ///
@@ -213,26 +368,14 @@ impl Daemon {
         path: &str,
         body: Option<(&str, &[u8])>,
     ) -> std::io::Result<Response> {
-        let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(40)))?;
-        let (kind, content) = body.unwrap_or(("application/json", b""));
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
-            content.len()
-        )?;
-        stream.write_all(content)?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let text = String::from_utf8_lossy(&answer);
-        let status = text
-            .split_whitespace()
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .ok_or_else(|| std::io::Error::other("no HTTP status"))?;
-        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        let body = serde_json::from_str(body).unwrap_or_else(|_| json!(body));
-        Ok(Response { status, body })
+        let mut ask = Ask::new(method, path);
+        if matches!(method, "PATCH" | "DELETE") {
+            ask = ask.header("If-Match", "*");
+        }
+        if let Some((kind, content)) = body {
+            ask = ask.bytes(kind, content.to_vec());
+        }
+        self.send(&ask)
     }
 
     /// Asks the API and expects a yes.
@@ -249,13 +392,7 @@ impl Daemon {
         let response = self
             .try_request(method, path, body)
             .unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log()));
-        assert!(
-            (200..300).contains(&response.status),
-            "{method} {path}: {} {}",
-            response.status,
-            response.body
-        );
-        response.body
+        response.expect(&format!("{method} {path}"))
     }
 
     /// `GET path`.

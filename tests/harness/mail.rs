@@ -1,9 +1,9 @@
 //! A real SMTP server (aiosmtpd) that keeps what it is given.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::daemon::free_port;
 use crate::namespace::Namespace;
 use crate::process::Process;
 use crate::wait::eventually_true;
@@ -123,12 +123,4 @@ fn header(mail: &str, name: &str) -> Option<String> {
         value.push_str(line.trim());
     }
     Some(value)
-}
-
-/// A port that nobody listens on now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .expect("loopback has free ports")
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use harness::{Daemon, Folder, eventually};
+use harness::{Ask, Daemon, Folder, eventually};
 use serde_json::json;
 
 fn quiet_daemon(folder: &Folder) -> Daemon {
@@ -158,4 +158,78 @@ fn too_much_of_anything_is_refused_with_its_number() {
     );
     assert_eq!(ask(&header), Some(431));
     assert_eq!(daemon.get("/health/live")["status"], "ok");
+}
+
+#[test]
+fn a_json_bomb_is_refused_within_a_second() {
+    let folder = Folder::with_https();
+    let daemon = crate::setup::quiet(&folder);
+    let admin = daemon.set_up();
+    let deep = |open: &str, close: &str, depth: usize| {
+        let inner = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+        format!("{{\"name\": \"x\", \"address\": {inner}}}")
+    };
+    let megabyte = 1024 * 1024 - 200;
+    let bombs = [
+        ("65 arrays", deep("[", "]", 65)),
+        ("100,000 arrays", deep("[", "]", 100_000)),
+        ("100,000 objects", deep("{\"a\":", "}", 100_000)),
+        ("arrays that do not end", "[".repeat(megabyte)),
+        (
+            "a number of a megabyte",
+            format!("{{\"name\": \"x\", \"address\": {}}}", "9".repeat(megabyte)),
+        ),
+        (
+            "a huge exponent",
+            "{\"name\": \"x\", \"address\": \"127.0.9.1\", \"parents\": [1e999999999]}".to_owned(),
+        ),
+        (
+            "100,000 times the same key",
+            format!("{{{}\"name\": \"y\"}}", "\"name\":\"x\",".repeat(80_000)),
+        ),
+        (
+            "the same key twice",
+            "{\"name\": \"x\", \"name\": \"y\", \"address\": \"127.0.9.1\"}".to_owned(),
+        ),
+        (
+            "a name of a megabyte",
+            format!(
+                "{{\"name\": \"{}\", \"address\": \"127.0.9.1\"}}",
+                "x".repeat(megabyte)
+            ),
+        ),
+        (
+            "text that is no UTF-8 when unescaped",
+            "{\"name\": \"\\ud800\", \"address\": \"127.0.9.1\"}".to_owned(),
+        ),
+        ("nothing", String::new()),
+        ("a zero byte", "\0".to_owned()),
+    ];
+    let ask = |path, kind, bomb: &str| {
+        let began = Instant::now();
+        let ask = Ask::new("POST", path).bytes(kind, bomb.as_bytes().to_vec());
+        let response = admin.send(ask);
+        (response, began.elapsed())
+    };
+    for (name, bomb) in &bombs {
+        for (path, kind) in [
+            ("/api/v1/devices", "application/json"),
+            ("/api/v1/users", "application/json"),
+            ("/api/v1/sessions", "application/json"),
+        ] {
+            let (response, took) = ask(path, kind, bomb);
+            assert!(
+                (400..500).contains(&response.status),
+                "{name} to {path}: {} {}",
+                response.status,
+                response.body
+            );
+            assert!(took < Duration::from_secs(1), "{name} to {path}: {took:?}");
+            // what came in is not sent back
+            let told = response.body.to_string();
+            assert!(told.len() < 10_000, "{name}: {} bytes", told.len());
+        }
+    }
+    assert_eq!(daemon.get("/api/v1/devices")["items"], json!([]));
+    assert_eq!(admin.look("/api/v1/me").status, 200);
 }

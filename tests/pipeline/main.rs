@@ -6,13 +6,22 @@
 )]
 
 mod api_abuse;
+mod canary;
 mod clock;
 mod crash;
+mod crowd;
 mod disk;
+mod keys;
 mod names;
 mod outage;
+mod schemathesis;
+mod scopes;
+mod sessions;
+mod setup;
 mod snmp;
 mod start;
+mod story;
+mod tls;
 
 use std::io::Write;
 
