@@ -86,11 +86,9 @@ pub(crate) struct NewTenantBody {
     /// first; it cannot be changed.
     #[schema(example = "acme")]
     name: String,
-    /// What people call it, or why it is there.
-    #[schema(example = "ACME Ltd, contract 4711")]
-    note: Option<String>,
-    /// What it may use; by default as much as there is.
-    quota: Option<QuotaBody>,
+    #[schema(inline)]
+    #[serde(flatten)]
+    rest: TenantBody,
 }
 
 /// What can be changed of a tenant.
@@ -101,7 +99,8 @@ pub(crate) struct TenantBody {
     #[schema(example = "ACME Ltd, contract 4711")]
     note: Option<String>,
     /// What it may use; by default as much as there is.
-    quota: Option<QuotaBody>,
+    #[schema(required = false)]
+    quota: QuotaBody,
 }
 
 /// What a tenant may use; null: without a limit of its own.
@@ -140,11 +139,11 @@ impl TenantBody {
     fn of(tenant: &Tenant) -> TenantBody {
         TenantBody {
             note: tenant.note.clone(),
-            quota: Some(QuotaBody {
+            quota: QuotaBody {
                 devices: tenant.quota.devices,
                 samples_per_second: tenant.quota.samples_per_second,
                 log_lines_per_second: tenant.quota.log_lines_per_second,
-            }),
+            },
         }
     }
 }

@@ -1,16 +1,29 @@
-//! HTTP over the daemon's Unix socket.
+//! HTTP with a daemon: over its Unix socket, or HTTPS.
+//!
+//! One connection serves a whole run. If it breaks, what is safe to send again is
+//! sent again once: what only reads, what never left, and what carries an
+//! `Idempotency-Key`. Anything else is told, since it may have been done.
 
-use std::path::{Path, PathBuf};
+mod keys;
+mod transport;
+
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt, Limited};
+use hyper::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
-use tokio::net::UnixStream;
 
+use crate::contexts::Book;
 use crate::error::Trouble;
+use crate::output::Output;
+use crate::place::{Place, Where};
+
+use keys::Keys;
+pub(crate) use keys::exchange_finished;
+pub(crate) use transport::look_at_certificate;
+use transport::{Broken, Transport};
 
 /// Longest wait for an answer: above the daemon's own limit, so that its reason
 /// arrives.
@@ -19,123 +32,392 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// The largest answer that is read: 10,000 devices with all we know are 20 MB.
 const ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
+/// Makes a POST safe to repeat.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// A daemon to talk to.
 pub(crate) struct Client {
-    socket: PathBuf,
+    transport: Transport,
+    keys: Keys,
 }
 
 /// What the daemon answered, if it said yes.
 pub(crate) struct Answer {
     pub(crate) body: Value,
+    etag: Option<String>,
+}
+
+impl Answer {
+    /// A change is to apply to this state and no other.
+    pub(crate) fn unchanged(&self) -> If {
+        let revision = || Some(format!("\"{}\"", self.body.get("revision")?.as_u64()?));
+        match self.etag.clone().or_else(revision) {
+            Some(tag) => If::Is(tag),
+            None => If::Exists,
+        }
+    }
+}
+
+/// When a change is to be made.
+pub(crate) enum If {
+    /// Its state has this tag.
+    Is(String),
+    /// It is there, in whatever state: for what nobody can have seen.
+    Exists,
+    /// It is not there.
+    New,
+    /// It has no states.
+    Always,
+}
+
+/// A request that is not sent yet.
+struct Call {
+    method: Method,
+    path: String,
+    accept: &'static str,
+    headers: HeaderMap,
+    body: Option<(&'static str, Bytes)>,
+    /// Whether sending it twice does no more than sending it once.
+    repeatable: bool,
+    /// Whether it is asked by whom nobody knows yet.
+    open: bool,
+    /// Whether it proves something, so that a 401 means that this was wrong and
+    /// says nothing of who asks.
+    proves: bool,
+}
+
+impl Call {
+    fn new(method: Method, path: &str) -> Call {
+        Call {
+            repeatable: method == Method::GET,
+            method,
+            path: path.to_owned(),
+            accept: "application/json",
+            headers: HeaderMap::new(),
+            body: None,
+            open: false,
+            proves: false,
+        }
+    }
+
+    fn json(mut self, body: &Value) -> Call {
+        self.body = Some(("application/json", Bytes::from(body.to_string())));
+        self
+    }
+
+    fn content(mut self, kind: &'static str, content: Vec<u8>) -> Call {
+        self.body = Some((kind, Bytes::from(content)));
+        self
+    }
+
+    fn given(mut self, condition: &If) -> Result<Call, Trouble> {
+        let (name, value) = match condition {
+            If::Is(tag) => (IF_MATCH, tag.as_str()),
+            If::Exists => (IF_MATCH, "*"),
+            If::New => (IF_NONE_MATCH, "*"),
+            If::Always => return Ok(self),
+        };
+        self.headers.insert(name, value.parse().map_err(garbled)?);
+        Ok(self)
+    }
+
+    /// The daemon does it once, however often it arrives.
+    fn once(mut self) -> Result<Call, Trouble> {
+        let key = random_key()?.parse().map_err(garbled)?;
+        self.headers.insert(IDEMPOTENCY_KEY, key);
+        self.repeatable = true;
+        Ok(self)
+    }
+
+    fn open(mut self) -> Call {
+        self.open = true;
+        self
+    }
+}
+
+fn random_key() -> Result<String, Trouble> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Trouble::local("draw a random key", std::io::Error::other(error)))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What came back.
+struct Raw {
+    status: StatusCode,
+    etag: Option<String>,
+    content: Bytes,
 }
 
 impl Client {
-    pub(crate) fn new(socket: &Path) -> Client {
-        Client {
-            socket: socket.to_owned(),
-        }
+    /// Reads the files that are needed; connects with the first request.
+    pub(crate) async fn new(place: Place, book: Option<Book>) -> Result<Client, Trouble> {
+        Ok(Client {
+            keys: Keys::of(&place.shown, book).await?,
+            transport: Transport::new(place.at)?,
+        })
+    }
+
+    /// Shows a token that is not kept anywhere.
+    pub(crate) fn with_token(place: Place, token: String) -> Result<Client, Trouble> {
+        Ok(Client {
+            keys: Keys::Token(token),
+            transport: Transport::new(place.at)?,
+        })
+    }
+
+    /// Whom we talk to.
+    pub(crate) fn at(&self) -> &Where {
+        self.transport.at()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Answer, Trouble> {
-        self.ask(Method::GET, path, None).await
+        self.ask(Call::new(Method::GET, path)).await
     }
 
+    /// Does something, once even if the connection breaks.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Answer, Trouble> {
-        self.ask(Method::POST, path, Some(json(body))).await
+        self.ask(Call::new(Method::POST, path).json(body).once()?)
+            .await
     }
 
-    pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Answer, Trouble> {
-        self.ask(Method::PUT, path, Some(json(body))).await
+    /// Does something whose answer is a secret: the daemon does not keep it to
+    /// give it twice.
+    pub(crate) async fn post_for_secret(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<Answer, Trouble> {
+        self.ask(Call::new(Method::POST, path).json(body)).await
     }
 
-    /// RFC 7396: what is null is unset, what is absent stays.
-    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Answer, Trouble> {
-        let body = ("application/merge-patch+json", json(body).1);
-        self.ask(Method::PATCH, path, Some(body)).await
+    /// Does something as nobody: signing in, setting up.
+    pub(crate) async fn post_as_nobody(&self, path: &str, body: &Value) -> Result<Answer, Trouble> {
+        self.ask(Call::new(Method::POST, path).json(body).open())
+            .await
     }
 
-    pub(crate) async fn delete(&self, path: &str) -> Result<Answer, Trouble> {
-        self.ask(Method::DELETE, path, None).await
+    pub(crate) async fn get_as_nobody(&self, path: &str) -> Result<Answer, Trouble> {
+        self.ask(Call::new(Method::GET, path).open()).await
     }
 
     pub(crate) async fn post_csv(&self, path: &str, csv: Vec<u8>) -> Result<Answer, Trouble> {
-        let body = ("text/csv", Bytes::from(csv));
-        self.ask(Method::POST, path, Some(body)).await
+        self.ask(
+            Call::new(Method::POST, path)
+                .content("text/csv", csv)
+                .once()?,
+        )
+        .await
     }
 
-    async fn ask(
+    pub(crate) async fn put(&self, path: &str, body: &Value, when: If) -> Result<Answer, Trouble> {
+        self.ask(Call::new(Method::PUT, path).json(body).given(&when)?)
+            .await
+    }
+
+    /// RFC 7396: what is null is unset, what is absent stays.
+    pub(crate) async fn patch(
+        &self,
+        path: &str,
+        body: &Value,
+        when: If,
+    ) -> Result<Answer, Trouble> {
+        let content = body.to_string().into_bytes();
+        let call = Call::new(Method::PATCH, path).content("application/merge-patch+json", content);
+        self.ask(call.given(&when)?).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, when: If) -> Result<Answer, Trouble> {
+        self.ask(Call::new(Method::DELETE, path).given(&when)?)
+            .await
+    }
+
+    /// Changes or removes something of one's own, with a password or a code in the
+    /// body. Makes sure first that it is still known who asks.
+    pub(crate) async fn prove(
         &self,
         method: Method,
         path: &str,
-        body: Option<(&'static str, Bytes)>,
+        body: &Value,
     ) -> Result<Answer, Trouble> {
-        match tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await {
-            Ok(answer) => answer,
-            Err(_silence) => Err(Trouble::unreachable(
-                &self.socket,
-                std::io::Error::new(
-                    std::io::ErrorKind::TimedOut,
-                    format!("no answer within {} s", PATIENCE.as_secs()),
-                ),
-            )),
-        }
+        self.get("/api/v1/me").await?;
+        let mut call = Call::new(method, path).json(body);
+        call.proves = true;
+        self.ask(call).await
     }
 
-    async fn exchange(
+    /// Changes what is there now, unless somebody else does so in between.
+    pub(crate) async fn patch_seen(&self, path: &str, body: &Value) -> Result<Answer, Trouble> {
+        let seen = self.get(path).await?;
+        self.patch(path, body, seen.unchanged()).await
+    }
+
+    /// Removes what is there now; gives what it was.
+    pub(crate) async fn delete_seen(&self, path: &str) -> Result<Value, Trouble> {
+        let seen = self.get(path).await?;
+        self.delete(path, seen.unchanged()).await?;
+        Ok(seen.body)
+    }
+
+    /// Sets something, new or again; gives what it is now and whether it is new.
+    pub(crate) async fn put_seen(
         &self,
-        method: Method,
         path: &str,
-        body: Option<(&'static str, Bytes)>,
-    ) -> Result<Answer, Trouble> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|source| Trouble::unreachable(&self.socket, source))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(garbled)?;
-        let driver = tokio::spawn(connection);
+        body: &Value,
+    ) -> Result<(Answer, bool), Trouble> {
+        let (when, new) = match self.get(path).await {
+            Ok(seen) => (seen.unchanged(), false),
+            Err(trouble) if trouble.status() == Some(404) => (If::New, true),
+            Err(trouble) => return Err(trouble),
+        };
+        Ok((self.put(path, body, when).await?, new))
+    }
 
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "sotpd")
-            .header("accept", "application/json")
-            .header("user-agent", concat!("sotp/", env!("CARGO_PKG_VERSION")));
-        let mut bytes = Bytes::new();
-        if let Some((content_type, content)) = body {
-            request = request.header("content-type", content_type);
-            bytes = content;
+    /// Prints an answer as it comes, however long it is.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+        accept: &'static str,
+        output: &Output,
+    ) -> Result<(), Trouble> {
+        let mut call = Call::new(Method::GET, path);
+        call.accept = accept;
+        let mut bearer = self.bearer().await?;
+        for _try in 0..2 {
+            let response = self.transport.begin(&call, bearer.as_deref()).await;
+            let (response, _sender) = response.map_err(|broken| self.broken(&call, broken))?;
+            let status = response.status();
+            if status.is_success() {
+                return self.pour(response.into_body(), output).await;
+            }
+            let collected = Limited::new(response.into_body(), ANSWER_BYTES)
+                .collect()
+                .await;
+            let content = collected.map_err(garbled)?.to_bytes();
+            let renewed = self.renewed(status, bearer.as_deref()).await?;
+            if renewed.is_none() {
+                let etag = None;
+                return self
+                    .read(
+                        &call,
+                        &Raw {
+                            status,
+                            etag,
+                            content,
+                        },
+                    )
+                    .map(|_answer| ());
+            }
+            bearer = renewed;
         }
-        let request = request.body(Full::new(bytes)).map_err(garbled)?;
-        let response = sender.send_request(request).await.map_err(garbled)?;
-        let status = response.status();
-        let content = Limited::new(response.into_body(), ANSWER_BYTES)
-            .collect()
-            .await
-            .map_err(garbled)?
-            .to_bytes();
-        driver.abort();
-        read(status, &content)
+        Err(self.not_signed_in("a new access token is refused too"))
+    }
+
+    async fn pour(&self, mut body: hyper::body::Incoming, output: &Output) -> Result<(), Trouble> {
+        let lost = |why: String| {
+            Trouble::Partly(format!(
+                "the connection to {} broke in the middle: {why}; what was printed is not all",
+                self.at()
+            ))
+        };
+        loop {
+            let Ok(frame) = tokio::time::timeout(PATIENCE, body.frame()).await else {
+                return Err(lost(format!("nothing came for {} s", PATIENCE.as_secs())));
+            };
+            match frame {
+                None => return Ok(()),
+                Some(Err(error)) => return Err(lost(error.to_string())),
+                Some(Ok(frame)) => {
+                    if let Some(content) = frame.data_ref() {
+                        output.raw(content)?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, call: Call) -> Result<Answer, Trouble> {
+        if call.open {
+            let raw = self.deliver(&call, None).await?;
+            return self.read(&call, &raw);
+        }
+        let bearer = self.bearer().await?;
+        let mut raw = self.deliver(&call, bearer.as_deref()).await?;
+        if call.proves {
+            return self.read(&call, &raw);
+        }
+        // the daemon may have been restarted, and its keys with it; what is
+        // answered so was not done
+        if let Some(renewed) = self.renewed(raw.status, bearer.as_deref()).await? {
+            raw = self.deliver(&call, Some(&renewed)).await?;
+        }
+        self.read(&call, &raw)
+    }
+
+    async fn deliver(&self, call: &Call, bearer: Option<&str>) -> Result<Raw, Trouble> {
+        let first = self.transport.exchange(call, bearer).await;
+        let last = match first {
+            Err(Broken::Lost { unsent, .. }) if unsent || call.repeatable => {
+                self.transport.exchange(call, bearer).await
+            }
+            other => other,
+        };
+        last.map_err(|broken| self.broken(call, broken))
+    }
+
+    fn broken(&self, call: &Call, broken: Broken) -> Trouble {
+        let at = Box::new(self.at().clone());
+        match broken {
+            Broken::Never(trouble) => trouble,
+            Broken::Lost { why, .. } => Trouble::Lost { at, why },
+            Broken::Late if call.method == Method::GET => Trouble::Unreachable {
+                at,
+                source: std::io::Error::new(std::io::ErrorKind::TimedOut, late()),
+            },
+            Broken::Late => Trouble::Lost { at, why: late() },
+        }
+    }
+
+    fn read(&self, call: &Call, raw: &Raw) -> Result<Answer, Trouble> {
+        let body = match raw.content.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&raw.content).map_err(|error| {
+                match raw.status.is_success() {
+                    true => garbled(error),
+                    false => garbled(format!("status {} without a reason", raw.status)),
+                }
+            })?,
+        };
+        if raw.status.is_success() {
+            return Ok(Answer {
+                body,
+                etag: raw.etag.clone(),
+            });
+        }
+        if raw.status == StatusCode::UNAUTHORIZED && !call.open && !call.proves {
+            let why = body.get("detail").and_then(Value::as_str);
+            return Err(self.not_signed_in(why.unwrap_or("nobody said who asks")));
+        }
+        Err(Trouble::Refused {
+            status: raw.status.as_u16(),
+            problem: body,
+        })
+    }
+
+    fn not_signed_in(&self, why: &str) -> Trouble {
+        Trouble::NotSignedIn {
+            at: Box::new(self.at().clone()),
+            why: why.to_owned(),
+        }
     }
 }
 
-fn json(body: &Value) -> (&'static str, Bytes) {
-    ("application/json", Bytes::from(body.to_string()))
+fn late() -> String {
+    format!("no answer within {} s", PATIENCE.as_secs())
 }
 
-fn read(status: StatusCode, content: &[u8]) -> Result<Answer, Trouble> {
-    let body = if content.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_slice(content).map_err(garbled)?
-    };
-    if status.is_success() {
-        return Ok(Answer { body });
-    }
-    Err(Trouble::Refused {
-        status: status.as_u16(),
-        problem: body,
-    })
+fn etag_of(headers: &HeaderMap) -> Option<String> {
+    Some(headers.get(ETAG)?.to_str().ok()?.to_owned())
 }
 
 fn garbled(error: impl std::fmt::Display) -> Trouble {
@@ -171,6 +453,7 @@ pub(crate) fn query(pairs: &[(&str, Option<String>)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_name_cannot_leave_its_place_in_the_path() {
@@ -180,5 +463,19 @@ mod tests {
             "?q=a%20b"
         );
         assert_eq!(query(&[("site", None)]), "");
+    }
+
+    #[test]
+    fn a_change_applies_to_the_state_that_was_seen() {
+        let tag = |etag: Option<&str>, body: Value| {
+            let etag = etag.map(str::to_owned);
+            match (Answer { body, etag }).unchanged() {
+                If::Is(tag) => tag,
+                _ => "*".to_owned(),
+            }
+        };
+        assert_eq!(tag(Some("\"7\""), json!({"revision": 8})), "\"7\"");
+        assert_eq!(tag(None, json!({"revision": 8})), "\"8\"");
+        assert_eq!(tag(None, json!({})), "*");
     }
 }

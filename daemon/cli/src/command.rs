@@ -1,11 +1,17 @@
 //! The words that `sotp` understands.
 
+mod access;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+pub(crate) use access::{
+    Admin, Audit, AuditFilters, Context, ExportFormat, Limit, Login, Password, Policy, Secrets,
+    Sessions, Setup, TenantFields, Tenants, Tokens, TokensAdd, Totp, UserFields, Users,
+};
+
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it per run")]
 pub(crate) enum Command {
     /// The inventory: what is watched
     #[command(subcommand, alias = "device")]
@@ -34,6 +40,60 @@ pub(crate) enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Signs in to a server, and remembers it as a context
+    #[command(
+        after_help = "Examples:\n  sotp login https://sotp.example.net:8443\n  sotp login https://sotp.example.net:8443 --user jane --context noc --fingerprint 3A:9F:…\n  sotp login https://sotp.example.net:8443 --token-file token   # as a service\n  sotp login                                                    # again, at the same server\n\nA certificate that no issuer vouches for is shown, and trusted if you say so; without a terminal give --fingerprint or --ca-file."
+    )]
+    Login(Login),
+    /// Signs out, and forgets what let us in
+    #[command(after_help = "Examples:\n  sotp logout\n  sotp logout --context noc")]
+    Logout,
+    /// Servers that somebody signed in to
+    #[command(subcommand, alias = "contexts")]
+    Context(Context),
+    /// Says who is signed in, and what they may do
+    #[command(after_help = "Example:\n  sotp whoami")]
+    Whoami,
+    /// Changes your password
+    #[command(
+        after_help = "Examples:\n  sotp password\n  sotp password --old-password-file old --new-password-file new"
+    )]
+    Password(Password),
+    /// Codes of an authenticator beside the password
+    #[command(subcommand)]
+    Totp(Totp),
+    /// Where people are signed in
+    #[command(subcommand, alias = "session")]
+    Sessions(Sessions),
+    /// People
+    #[command(subcommand, alias = "user")]
+    Users(Users),
+    /// What each role may do, and how a role is written
+    #[command(after_help = access::roles_help())]
+    Roles,
+    /// Those whose devices are kept apart
+    #[command(subcommand, alias = "tenant")]
+    Tenants(Tenants),
+    /// What lets services in
+    #[command(subcommand, alias = "token")]
+    Tokens(Tokens),
+    /// Passwords, communities and keys: sealed, and never shown
+    #[command(subcommand, alias = "secret")]
+    Secrets(Secrets),
+    /// Who did what
+    #[command(subcommand)]
+    Audit(Audit),
+    /// What is demanded of people who sign in
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Prints the link to the first administrator's account; for root on the server
+    #[command(
+        after_help = "Examples:\n  sudo sotp setup\n  sudo sotp setup --admin-password-file password --user jane\n\nThe link works once, for 30 minutes, and the newest one alone. Exit code 3: it was set up before."
+    )]
+    Setup(Setup),
+    /// For root on the server itself
+    #[command(subcommand)]
+    Admin(Admin),
     /// Prints completions for a shell
     #[command(after_help = "Example:\n  sotp completions bash > /etc/bash_completion.d/sotp")]
     Completions {
@@ -99,6 +159,9 @@ pub(crate) enum Devices {
     Import {
         /// The file, or - for standard input
         file: PathBuf,
+        /// The tenant they belong to
+        #[arg(long)]
+        tenant: Option<String>,
     },
     /// Lists a device's interfaces with their traffic
     #[command(after_help = "Example:\n  sotp devices interfaces core1")]
@@ -135,6 +198,9 @@ pub(crate) struct DevicesLs {
     /// Only in this state: up, problem, down, unreachable, unknown, disabled
     #[arg(long)]
     pub(crate) state: Option<String>,
+    /// Only in this tenant
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
     /// Removed ones instead
     #[arg(long)]
     pub(crate) deleted: bool,
@@ -145,6 +211,9 @@ pub(crate) struct DevicesLs {
 
 #[derive(Args)]
 pub(crate) struct DeviceFields {
+    /// The tenant it belongs to
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
     /// router, switch, firewall, wireless, server, storage, ups, pdu, printer, phone, camera, sensor or other
     #[arg(long)]
     pub(crate) kind: Option<String>,
@@ -248,10 +317,15 @@ pub(crate) enum Rules {
     #[command(after_help = "Example:\n  sotp rules ls")]
     Ls,
     /// Shows one
-    #[command(after_help = "Example:\n  sotp rules show device-down -o json")]
+    #[command(
+        after_help = "Examples:\n  sotp rules show device-down -o json\n  sotp rules show hot --tenant acme   # the same as acme/hot"
+    )]
     Show {
         /// Its name
         rule: String,
+        /// The tenant it belongs to
+        #[arg(long)]
+        tenant: Option<String>,
     },
 }
 
@@ -279,21 +353,46 @@ pub(crate) enum Credentials {
     Ls,
     /// Sets one, new or again
     #[command(
-        after_help = "Example:\n  sotp credentials set campus --snmp-community-file community"
+        after_help = "Examples:\n  sotp credentials set campus --snmp-community-file community\n  sotp credentials set campus --tenant acme --secret secret://acme/campus-snmp"
     )]
     Set {
-        /// Its name
+        /// Its name; tenant/name in any tenant but the default one
         name: String,
         /// The file with the SNMPv2c community (- for standard input)
-        #[arg(long, value_name = "FILE", required = true)]
-        snmp_community_file: PathBuf,
+        #[arg(
+            long,
+            value_name = "FILE",
+            required_unless_present = "secret",
+            conflicts_with = "secret"
+        )]
+        snmp_community_file: Option<PathBuf>,
+        /// The SNMPv2c community is this secret; see sotp secrets
+        #[arg(long, value_name = "secret://NAME", value_parser = secret_reference)]
+        secret: Option<String>,
+        /// The tenant it belongs to
+        #[arg(long)]
+        tenant: Option<String>,
     },
     /// Removes one that no device uses
     #[command(after_help = "Example:\n  sotp credentials rm campus")]
     Rm {
-        /// Its name
+        /// Its name; tenant/name in any tenant but the default one
         name: String,
+        /// The tenant it belongs to
+        #[arg(long)]
+        tenant: Option<String>,
     },
+}
+
+/// A reference, never the secret itself.
+fn secret_reference(text: &str) -> Result<String, String> {
+    match text.strip_prefix("secret://") {
+        Some(name) if !name.is_empty() => Ok(text.to_owned()),
+        _ => Err(
+            "it is secret://NAME, never the secret itself: sotp secrets set NAME --value-file FILE"
+                .to_owned(),
+        ),
+    }
 }
 
 #[derive(Subcommand)]

@@ -1,4 +1,4 @@
-//! `sotp`: the client of the daemon on this machine.
+//! `sotp`: the client of a daemon, on this machine or elsewhere.
 //!
 //! Standard output carries data, standard error talk. Nothing is asked without
 //! a terminal; no secret is taken from the command line or the environment;
@@ -6,53 +6,79 @@
 
 mod client;
 mod command;
+mod contexts;
 mod error;
+mod input;
+mod manual;
 mod output;
+mod place;
+mod roles;
 mod show;
+mod tls;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser};
 
 use crate::command::Command;
 use crate::error::Trouble;
-use crate::output::{Format, Output};
+use crate::output::{Colour, Format, Output};
+use crate::place::{Chosen, Environment};
 
-/// Watches over a network through the sotpd of this machine.
+/// Watches over a network through sotpd, on this machine or elsewhere.
 #[derive(Parser)]
 #[command(
     name = "sotp",
     version,
     about,
-    after_help = "Examples:\n  sotp devices add core1 10.0.0.1 --snmp-community-file community\n  sotp devices ls --state down\n  sotp alerts ls\n  sotp status -o json\n\nExit codes: 0 ok, 1 failed, 2 usage, 3 refused or needs confirmation, 4 the daemon cannot be reached.",
+    after_help = manual::TOP_HELP,
     disable_help_subcommand = true
 )]
 struct Args {
-    /// The daemon's socket
-    #[arg(
-        long,
-        global = true,
-        env = "SOTP_SOCKET",
-        default_value = "/run/sotp/sotp.sock",
-        value_name = "PATH"
-    )]
-    socket: std::path::PathBuf,
-
     /// How to print: a table on a terminal, tab-separated values in a pipe
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
 
+    /// When to use colours: auto, always or never
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Colour::Auto, hide_possible_values = true)]
+    color: Colour,
+
     #[command(subcommand)]
     command: Command,
+
+    #[command(flatten)]
+    chosen: Chosen,
+}
+
+/// What a command is carried out with.
+struct World<'a> {
+    chosen: Chosen,
+    env: Environment<'a>,
+}
+
+impl World<'_> {
+    /// The file with a token that a flag or the environment names.
+    fn token_file(&self) -> Option<std::path::PathBuf> {
+        let variable = || (self.env)("SOTP_TOKEN_FILE").map(Into::into);
+        self.chosen.token_file.clone().or_else(variable)
+    }
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let output = Output::new(args.output);
+    let args = match read_arguments() {
+        Ok(args) => args,
+        Err(error) => {
+            // a closed pipe is no error
+            let _printed = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let output = Output::new(args.output, args.color);
     let done = match &args.command {
         Command::Completions { shell } => completions(*shell, &output),
-        Command::Man { directory } => man_pages(directory),
-        other => run(other, &args.socket, &output),
+        Command::Man { directory } => manual::write(Args::command(), directory),
+        other => run(other, args.chosen.clone(), &output),
     };
     match done {
         Ok(code) => code,
@@ -64,18 +90,51 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command, socket: &std::path::Path, output: &Output) -> Result<ExitCode, Trouble> {
+fn read_arguments() -> Result<Args, clap::Error> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let command = Args::command().color(help_colour(&words));
+    Args::from_arg_matches(&command.try_get_matches_from(words)?)
+}
+
+/// Help and usage errors heed `--color` as well, and are printed before it is
+/// read.
+fn help_colour(words: &[OsString]) -> ColorChoice {
+    let word = |place: usize| words.get(place).and_then(|word| word.to_str());
+    let value = (0..words.len()).find_map(|place| match word(place)? {
+        "--color" => word(place + 1),
+        other => other.strip_prefix("--color="),
+    });
+    match value {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    }
+}
+
+fn run(command: &Command, chosen: Chosen, output: &Output) -> Result<ExitCode, Trouble> {
+    let world = World {
+        chosen,
+        env: &place::environment,
+    };
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Trouble::local("start the client", source))?
         .block_on(async {
-            let client = client::Client::new(socket);
             tokio::select! {
-                done = show::run(command, &client, output) => done,
-                _ = tokio::signal::ctrl_c() => Err(Trouble::Interrupted),
+                done = Box::pin(show::run(command, &world, output)) => done,
+                () = interrupted() => Err(Trouble::Interrupted),
             }
         })
+}
+
+/// Ctrl-C, and then the end of what must not be torn apart.
+async fn interrupted() {
+    // without signals there is no Ctrl-C to wait for
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => client::exchange_finished().await,
+        Err(_none) => std::future::pending().await,
+    }
 }
 
 fn completions(shell: clap_complete::Shell, output: &Output) -> Result<ExitCode, Trouble> {
@@ -83,31 +142,4 @@ fn completions(shell: clap_complete::Shell, output: &Output) -> Result<ExitCode,
     clap_complete::generate(shell, &mut Args::command(), "sotp", &mut text);
     output.raw(&text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Writes `sotp.1` and a page per command, as `sotp-devices-add.1`.
-fn man_pages(directory: &std::path::Path) -> Result<ExitCode, Trouble> {
-    let mut command = Args::command();
-    command.build();
-    write_man_page(&command, "sotp", directory)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn write_man_page(
-    command: &clap::Command,
-    name: &str,
-    directory: &std::path::Path,
-) -> Result<(), Trouble> {
-    let doing = || format!("write the page for {name}");
-    let mut text = Vec::new();
-    let page = command.clone().name(name.to_owned());
-    clap_mangen::Man::new(page)
-        .render(&mut text)
-        .map_err(|source| Trouble::local(doing(), source))?;
-    let path = directory.join(format!("{name}.1"));
-    std::fs::write(&path, text).map_err(|source| Trouble::local(doing(), source))?;
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-        write_man_page(sub, &format!("{name}-{}", sub.get_name()), directory)?;
-    }
-    Ok(())
 }

@@ -29,6 +29,18 @@ pub(crate) enum Format {
     Tsv,
 }
 
+/// When there are colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colour {
+    /// On a terminal, unless NO_COLOR or TERM=dumb says otherwise
+    #[default]
+    Auto,
+    /// In a pipe too
+    Always,
+    /// Nowhere
+    Never,
+}
+
 /// Where output goes and how it looks.
 pub(crate) struct Output {
     format: Format,
@@ -47,6 +59,36 @@ pub(crate) struct Column {
     /// called there, unit included. Without one, the cell serves both.
     pub(crate) raw: Option<&'static str>,
 }
+
+/// A column of what stands at a pointer, shown as it is, or by a function of the
+/// row and the pointer; or of a function of the row alone.
+macro_rules! column {
+    ($header:literal, $rank:literal, $raw:literal) => {
+        crate::output::Column {
+            header: $header,
+            rank: $rank,
+            cell: |row| crate::show::text::text(row, $raw),
+            raw: Some($raw),
+        }
+    };
+    ($header:literal, $rank:literal, $raw:literal, $show:path) => {
+        crate::output::Column {
+            header: $header,
+            rank: $rank,
+            cell: |row| $show(row, $raw),
+            raw: Some($raw),
+        }
+    };
+    ($header:literal, $rank:literal, = $cell:path) => {
+        crate::output::Column {
+            header: $header,
+            rank: $rank,
+            cell: $cell,
+            raw: None,
+        }
+    };
+}
+pub(crate) use column;
 
 impl Column {
     fn name(&self) -> String {
@@ -69,13 +111,17 @@ impl Column {
 }
 
 impl Output {
-    pub(crate) fn new(format: Option<Format>) -> Output {
+    pub(crate) fn new(format: Option<Format>, colour: Colour) -> Output {
         let terminal = std::io::stdout().is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
             || std::env::var("TERM").is_ok_and(|term| term == "dumb");
         Output {
             format: format.unwrap_or(if terminal { Format::Table } else { Format::Tsv }),
-            colour: terminal && !plain,
+            colour: match colour {
+                Colour::Auto => terminal && !plain,
+                Colour::Always => true,
+                Colour::Never => false,
+            },
             width: terminal.then(terminal_width).flatten(),
         }
     }
@@ -264,8 +310,8 @@ fn width_of(text: &str) -> usize {
 /// State words carry their own colour; the word itself says it as well.
 fn colour_of(text: &str) -> Option<Color> {
     match text {
-        "up" | "ok" | "resolved" | "delivered" => Some(Color::Green),
-        "down" | "firing" | "critical" | "parked" => Some(Color::Red),
+        "up" | "ok" | "resolved" | "delivered" | "done" | "on" => Some(Color::Green),
+        "down" | "firing" | "critical" | "parked" | "denied" | "expired" => Some(Color::Red),
         "problem" | "pending" | "warning" | "unreachable" | "queued" => Some(Color::Yellow),
         _ => None,
     }

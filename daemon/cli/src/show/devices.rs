@@ -1,15 +1,15 @@
 //! `sotp devices …`.
 
-use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::all;
 use super::text::{NONE, ago, bits, number, percent, plain, short_seconds, span, text};
+use super::{all, csv, qualified};
 use crate::client::{Client, query, segment};
 use crate::command::{DeviceFields, Devices, DevicesAdd, DevicesLs, DevicesSet};
 use crate::error::Trouble;
+use crate::input;
 use crate::output::{Column, Output, talk};
 
 /// The largest file that is imported; the daemon has the same limit.
@@ -49,7 +49,7 @@ pub(super) async fn run(
             talk(&format!("{device} is being asked now"));
             Ok(())
         }
-        Devices::Import { file } => import(file, client, output).await,
+        Devices::Import { file, tenant } => import(file, tenant.as_deref(), client, output).await,
         Devices::Interfaces { device } => interfaces(device, client, output).await,
         Devices::Metrics {
             device,
@@ -66,7 +66,7 @@ fn path(device: &str) -> String {
     format!("/api/v1/devices/{}", segment(device))
 }
 
-const LIST: [Column; 10] = [
+const LIST: [Column; 11] = [
     Column {
         header: "NAME",
         rank: 0,
@@ -127,11 +127,18 @@ const LIST: [Column; 10] = [
         cell: |d| text(d, "/site"),
         raw: Some("/site"),
     },
+    Column {
+        header: "TENANT",
+        rank: 7,
+        cell: |d| text(d, "/tenant"),
+        raw: Some("/tenant"),
+    },
 ];
 
 async fn list(ls: &DevicesLs, client: &Client, output: &Output) -> Result<(), Trouble> {
     let asked = query(&[
         ("q", ls.search.clone()),
+        ("tenant", ls.tenant.clone()),
         ("site", ls.site.clone()),
         ("kind", ls.kind.clone()),
         ("tag", ls.tag.clone()),
@@ -194,6 +201,7 @@ fn show(device: &Value, output: &Output) -> Result<(), Trouble> {
             ("id", text(device, "/id")),
             ("state", state),
             ("address", text(device, "/address")),
+            ("tenant", text(device, "/tenant")),
             ("kind", text(device, "/kind")),
             ("site", text(device, "/site")),
             ("location", text(device, "/location")),
@@ -225,7 +233,7 @@ async fn enter(add: &DevicesAdd, client: &Client, output: &Output) -> Result<(),
     body.insert("name".into(), json!(add.name));
     body.insert("address".into(), json!(add.address));
     if let Some(file) = &add.fields.snmp_community_file {
-        body.insert("snmp_community".into(), json!(read_secret(file)?));
+        body.insert("snmp_community".into(), json!(read_community(file).await?));
     }
     let entered = client
         .post("/api/v1/devices", &Value::Object(body))
@@ -264,7 +272,7 @@ async fn change(set: &DevicesSet, client: &Client, output: &Output) -> Result<()
         ));
     }
     let changed = client
-        .patch(&path(&set.device), &Value::Object(body))
+        .patch_seen(&path(&set.device), &Value::Object(body))
         .await?
         .body;
     show(&changed, output)
@@ -274,7 +282,10 @@ async fn change(set: &DevicesSet, client: &Client, output: &Output) -> Result<()
 /// other devices use is not overwritten.
 async fn own_credential(device: &str, client: &Client) -> Result<String, Trouble> {
     let device = client.get(&path(device)).await?.body;
-    let name = text(&device, "/name");
+    let tenant = text(&device, "/tenant");
+    let tenant = Some(tenant.as_str()).filter(|tenant| !tenant.is_empty());
+    // what stands before a slash would be taken for a tenant
+    let name = qualified(tenant, &text(&device, "/name").replace('/', "-"))?;
     let ours = u64::from(text(&device, "/credential") == name);
     let known = all(client, "/api/v1/credentials", ROWS).await?;
     let used = known
@@ -282,13 +293,13 @@ async fn own_credential(device: &str, client: &Client) -> Result<String, Trouble
         .find(|credential| text(credential, "/name") == name)
         .and_then(|credential| credential.pointer("/devices")?.as_u64());
     if used.is_some_and(|used| used > ours) {
-        return Err(Trouble::Refused {
-            status: 409,
-            problem: json!({"detail": format!(
+        return Err(Trouble::refused(
+            409,
+            format!(
                 "other devices use the credential {name}: change it for all of them with `sotp credentials set {name}`, \
-                 or choose another with --credential"
-            )}),
-        });
+             or choose another with --credential"
+            ),
+        ));
     }
     Ok(name)
 }
@@ -298,6 +309,7 @@ async fn own_credential(device: &str, client: &Client) -> Result<String, Trouble
 fn fields(given: &DeviceFields) -> Result<Map<String, Value>, Trouble> {
     let mut body = Map::new();
     let texts = [
+        ("tenant", &given.tenant),
         ("kind", &given.kind),
         ("vendor", &given.vendor),
         ("model", &given.model),
@@ -343,13 +355,8 @@ fn fields(given: &DeviceFields) -> Result<Map<String, Value>, Trouble> {
 }
 
 async fn remove(device: &str, yes: bool, client: &Client) -> Result<(), Trouble> {
-    if !yes && !confirmed(device)? {
-        return Err(Trouble::NeedsConfirmation(format!(
-            "{device} was not removed: type its name, or give --yes"
-        )));
-    }
-    let found = client.get(&path(device)).await?.body;
-    client.delete(&path(device)).await?;
+    input::confirm("Remove", device, yes).await?;
+    let found = client.delete_seen(&path(device)).await?;
     let id = text(&found, "/id");
     talk(&format!(
         "{device} is removed; to bring it back: sotp devices restore {id}"
@@ -357,26 +364,17 @@ async fn remove(device: &str, yes: bool, client: &Client) -> Result<(), Trouble>
     Ok(())
 }
 
-/// Asks for the name again, if somebody is there to ask.
-#[expect(clippy::print_stderr, reason = "a question to a person")]
-fn confirmed(device: &str) -> Result<bool, Trouble> {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Ok(false);
+async fn import(
+    file: &Path,
+    tenant: Option<&str>,
+    client: &Client,
+    output: &Output,
+) -> Result<(), Trouble> {
+    let mut table = input::read(file, IMPORT_BYTES).await?;
+    if let Some(tenant) = tenant {
+        table = csv::with_tenant(&table, tenant)?;
     }
-    eprint!("Remove {device}? Type its name to confirm: ");
-    std::io::stderr()
-        .flush()
-        .map_err(|source| Trouble::local("ask", source))?;
-    let mut typed = String::new();
-    std::io::stdin()
-        .read_line(&mut typed)
-        .map_err(|source| Trouble::local("read the answer", source))?;
-    Ok(typed.trim() == device)
-}
-
-async fn import(file: &Path, client: &Client, output: &Output) -> Result<(), Trouble> {
-    let csv = read_limited(file, IMPORT_BYTES)?;
-    let report = client.post_csv("/api/v1/devices/import", csv).await?.body;
+    let report = client.post_csv("/api/v1/devices/import", table).await?.body;
     let created = report
         .pointer("/created")
         .and_then(Value::as_u64)
@@ -620,50 +618,14 @@ fn shown_time(time: &Value) -> Value {
 
 /// Stores the community in `file` under `name`.
 pub(super) async fn put_community(name: &str, file: &Path, client: &Client) -> Result<(), Trouble> {
-    let body = json!({ "kind": "snmp-v2c", "community": read_secret(file)? });
-    client
-        .put(&format!("/api/v1/credentials/{}", segment(name)), &body)
-        .await?;
+    let body = json!({ "kind": "snmp-v2c", "community": read_community(file).await? });
+    let path = format!("/api/v1/credentials/{}", segment(name));
+    client.put_seen(&path, &body).await?;
     Ok(())
 }
 
-/// The first line of `file`. Secrets come from files or standard input only, so
-/// that neither `ps` nor a shell's history shows them.
-fn read_secret(file: &Path) -> Result<String, Trouble> {
-    let bytes = read_limited(file, SECRET_BYTES)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Trouble::Usage(format!("{} is not UTF-8 text", file.display())))?;
-    let secret = text.strip_suffix('\n').unwrap_or(&text);
-    let secret = secret.strip_suffix('\r').unwrap_or(secret);
-    if secret.is_empty() || secret.contains('\n') {
-        return Err(Trouble::Usage(format!(
-            "{} must hold the community and nothing else, on one line",
-            file.display()
-        )));
-    }
-    Ok(secret.to_owned())
-}
-
-fn read_limited(file: &Path, limit: u64) -> Result<Vec<u8>, Trouble> {
-    let cannot = |source| Trouble::local(format!("read {}", file.display()), source);
-    let mut bytes = Vec::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin()
-            .lock()
-            .take(limit + 1)
-            .read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(file)
-            .map_err(cannot)?
-            .take(limit + 1)
-            .read_to_end(&mut bytes)
-    };
-    let length = read.map_err(cannot)?;
-    if u64::try_from(length).unwrap_or(u64::MAX) > limit {
-        return Err(Trouble::Usage(format!(
-            "{} is larger than {limit} bytes",
-            file.display()
-        )));
-    }
-    Ok(bytes)
+/// The only line of `file`.
+async fn read_community(file: &Path) -> Result<String, Trouble> {
+    let bytes = input::read(file, SECRET_BYTES).await?;
+    input::only_line(file, "the community", bytes)
 }

@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::all;
 use super::devices::put_community;
 use super::text::{ago, text};
+use super::{ROWS, all, qualified};
 use crate::client::{Client, query, segment};
 use crate::command::{Credentials, Notify, Outbox, Rules};
 use crate::error::Trouble;
 use crate::output::{Column, Output, talk};
-
-/// Most rows that one command lists.
-const ROWS: usize = 10_000;
 
 /// How long a test mail may take before we say that it is still on its way.
 const TEST_PATIENCE: Duration = Duration::from_secs(35);
@@ -86,9 +83,10 @@ pub(super) async fn rules(
             let rules = all(client, "/api/v1/rules", ROWS).await?;
             output.list("rules", &rules, &RULES, "no rules: nothing is judged")
         }
-        Rules::Show { rule } => {
+        Rules::Show { rule, tenant } => {
+            let name = qualified(tenant.as_deref(), rule)?;
             let rule = client
-                .get(&format!("/api/v1/rules/{}", segment(rule)))
+                .get(&format!("/api/v1/rules/{}", segment(&name)))
                 .await?
                 .body;
             output.item(
@@ -187,7 +185,7 @@ pub(super) async fn outbox(
     }
 }
 
-const CREDENTIALS: [Column; 4] = [
+const CREDENTIALS: [Column; 5] = [
     Column {
         header: "NAME",
         rank: 0,
@@ -205,6 +203,12 @@ const CREDENTIALS: [Column; 4] = [
         rank: 1,
         cell: |c| text(c, "/devices"),
         raw: Some("/devices"),
+    },
+    Column {
+        header: "SECRET",
+        rank: 3,
+        cell: |c| text(c, "/secret"),
+        raw: Some("/secret"),
     },
     Column {
         header: "CHANGED",
@@ -227,19 +231,35 @@ pub(super) async fn credentials(
         Credentials::Set {
             name,
             snmp_community_file,
+            secret,
+            tenant,
         } => {
-            put_community(name, snmp_community_file, client).await?;
+            let name = qualified(tenant.as_deref(), name)?;
+            match (snmp_community_file, secret) {
+                (Some(file), _) => put_community(&name, file, client).await?,
+                (None, Some(secret)) => put_reference(&name, secret, client).await?,
+                (None, None) => return Err(Trouble::Usage("where is the community?".into())),
+            }
             talk(&format!("{name} is set"));
             Ok(())
         }
-        Credentials::Rm { name } => {
+        Credentials::Rm { name, tenant } => {
+            let name = qualified(tenant.as_deref(), name)?;
             client
-                .delete(&format!("/api/v1/credentials/{}", segment(name)))
+                .delete_seen(&format!("/api/v1/credentials/{}", segment(&name)))
                 .await?;
             talk(&format!("{name} is removed"));
             Ok(())
         }
     }
+}
+
+/// Sets a credential whose community is a secret that is kept already.
+async fn put_reference(name: &str, secret: &str, client: &Client) -> Result<(), Trouble> {
+    let body = json!({ "kind": "snmp-v2c", "secret": secret });
+    let path = format!("/api/v1/credentials/{}", segment(name));
+    client.put_seen(&path, &body).await?;
+    Ok(())
 }
 
 pub(super) async fn notify(

@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 /// Stands for what was not measured.
-pub(super) const NONE: &str = "—";
+pub(crate) const NONE: &str = "—";
 
 /// The text at `pointer`, or "".
-pub(super) fn text(item: &Value, pointer: &str) -> String {
+pub(crate) fn text(item: &Value, pointer: &str) -> String {
     match item.pointer(pointer) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => number.to_string(),
@@ -24,14 +24,14 @@ pub(super) fn text(item: &Value, pointer: &str) -> String {
 }
 
 /// The number at `pointer`, shown by `show`, or [`NONE`].
-pub(super) fn number(item: &Value, pointer: &str, show: fn(f64) -> String) -> String {
+pub(crate) fn number(item: &Value, pointer: &str, show: fn(f64) -> String) -> String {
     item.pointer(pointer)
         .and_then(Value::as_f64)
         .map_or_else(|| NONE.to_owned(), show)
 }
 
 /// Seconds as `1.25 ms` or `1.25 s`.
-pub(super) fn short_seconds(seconds: f64) -> String {
+pub(crate) fn short_seconds(seconds: f64) -> String {
     if seconds < 1.0 {
         format!("{:.2} ms", seconds * 1_000.0)
     } else {
@@ -40,7 +40,7 @@ pub(super) fn short_seconds(seconds: f64) -> String {
 }
 
 /// A ratio as percent.
-pub(super) fn percent(ratio: f64) -> String {
+pub(crate) fn percent(ratio: f64) -> String {
     let percent = ratio * 100.0;
     if percent == percent.round() || percent >= 10.0 {
         format!("{percent:.0} %")
@@ -50,7 +50,7 @@ pub(super) fn percent(ratio: f64) -> String {
 }
 
 /// Bits per second with a decimal prefix.
-pub(super) fn bits(bps: f64) -> String {
+pub(crate) fn bits(bps: f64) -> String {
     let (value, unit) = match bps {
         // from what would be rounded up to 1000 on
         b if b >= 999.5e6 => (b / 1e9, "Gbit/s"),
@@ -67,7 +67,7 @@ pub(super) fn bits(bps: f64) -> String {
 
 /// A plain number with four significant digits, and all of a whole one: what was
 /// measured is never shown as 0.
-pub(super) fn plain(value: f64) -> String {
+pub(crate) fn plain(value: f64) -> String {
     if value == value.trunc() && value.abs() < 1e15 {
         return format!("{value:.0}");
     }
@@ -82,7 +82,7 @@ pub(super) fn plain(value: f64) -> String {
 }
 
 /// A span as its two largest units.
-pub(super) fn span(seconds: f64) -> String {
+pub(crate) fn span(seconds: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -99,13 +99,30 @@ pub(super) fn span(seconds: f64) -> String {
 }
 
 /// How long ago the RFC 3339 time at `pointer` was.
-pub(super) fn ago(item: &Value, pointer: &str) -> String {
+pub(crate) fn ago(item: &Value, pointer: &str) -> String {
     let then = item
         .pointer(pointer)
         .and_then(Value::as_str)
         .and_then(|text| text.parse::<jiff::Timestamp>().ok());
     match then {
         Some(then) => span(jiff::Timestamp::now().duration_since(then).as_secs_f64()),
+        None => NONE.to_owned(),
+    }
+}
+
+/// How long it is until the RFC 3339 time at `pointer`.
+pub(crate) fn left(item: &Value, pointer: &str) -> String {
+    left_at(item, pointer, jiff::Timestamp::now())
+}
+
+fn left_at(item: &Value, pointer: &str, now: jiff::Timestamp) -> String {
+    let end = item
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    match end {
+        Some(end) if end > now => span(end.duration_since(now).as_secs_f64()),
+        Some(_over) => "expired".to_owned(),
         None => NONE.to_owned(),
     }
 }
@@ -121,6 +138,15 @@ mod tests {
         assert_eq!(number(&item, "/rtt_seconds", short_seconds), "—");
         assert_eq!(number(&item, "/nothing", short_seconds), "—");
         assert_eq!(number(&item, "/loss_ratio", percent), "0 %");
+    }
+
+    #[test]
+    fn what_is_over_says_so() {
+        let item = json!({"expires": "2026-01-02T00:00:00Z"});
+        let at = |now: &str| left_at(&item, "/expires", now.parse().unwrap());
+        assert_eq!(at("2026-01-01T00:00:00Z"), "1d 0h");
+        assert_eq!(at("2026-01-02T00:00:00Z"), "expired");
+        assert_eq!(left(&item, "/nothing"), "—");
     }
 
     #[test]
