@@ -19,8 +19,9 @@ const NAMES: usize = 256;
 const FIELDS: [&str; 4] = ["role", "tenant", "sites", "tags"];
 
 /// A role, and where it holds: everywhere, if nothing else is said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes in the document what `read` reads")]
 pub(crate) struct BindingBody {
     /// ADMIN, OPERATOR, AUDITOR or READONLY.
     #[schema(example = "OPERATOR")]
@@ -29,18 +30,33 @@ pub(crate) struct BindingBody {
     #[schema(example = "acme")]
     tenant: Option<String>,
     /// For devices at one of these sites alone; empty: wherever they stand.
-    #[schema(required = false, example = json!(["berlin"]))]
+    #[schema(example = json!(["berlin"]))]
+    sites: Option<Vec<String>>,
+    /// For devices with at least one of these tags alone; empty: whatever tags
+    /// they have.
+    #[schema(example = json!(["core"]))]
+    tags: Option<Vec<String>>,
+}
+
+/// A role, and where it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct BindingView {
+    /// ADMIN, OPERATOR, AUDITOR or READONLY.
+    #[schema(example = "OPERATOR")]
+    role: &'static str,
+    /// In this tenant alone; null: in all of them.
+    tenant: Option<String>,
+    /// For devices at one of these sites alone; empty: wherever they stand.
     sites: Vec<String>,
     /// For devices with at least one of these tags alone; empty: whatever tags
     /// they have.
-    #[schema(required = false, example = json!(["core"]))]
     tags: Vec<String>,
 }
 
-impl From<&Binding> for BindingBody {
-    fn from(binding: &Binding) -> BindingBody {
-        BindingBody {
-            role: binding.role.word().to_owned(),
+impl From<&Binding> for BindingView {
+    fn from(binding: &Binding) -> BindingView {
+        BindingView {
+            role: binding.role.word(),
             tenant: binding.scope.tenant.as_ref().map(ToString::to_string),
             sites: binding.scope.sites.iter().cloned().collect(),
             tags: binding.scope.tags.iter().cloned().collect(),
@@ -49,8 +65,8 @@ impl From<&Binding> for BindingBody {
 }
 
 /// `bindings` as they are shown.
-pub(crate) fn shown(bindings: &[Binding]) -> Vec<BindingBody> {
-    bindings.iter().map(BindingBody::from).collect()
+pub(crate) fn shown(bindings: &[Binding]) -> Vec<BindingView> {
+    bindings.iter().map(BindingView::from).collect()
 }
 
 /// Reads the field `bindings` of `body`, where it is one; a tenant has to be

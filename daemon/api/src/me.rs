@@ -13,7 +13,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::Api;
-use crate::binding_body::{self, BindingBody};
+use crate::binding_body::{self, BindingView};
 use crate::caller::Caller;
 use crate::cookies;
 use crate::mistakes::{Mistakes, Object};
@@ -40,7 +40,7 @@ pub(crate) struct MeView {
     /// The session's number, if they are signed in.
     session: Option<String>,
     /// What they were given.
-    bindings: Vec<BindingBody>,
+    bindings: Vec<BindingView>,
     /// What they may do somewhere now: what their roles grant, less what they
     /// are restricted to.
     #[schema(example = json!(["devices:read"]))]

@@ -33,8 +33,8 @@ pub(crate) struct PolicyView {
 pub(crate) struct PolicyBody {
     /// Who has one of these roles needs codes that change (TOTP); until they
     /// have them they can do nothing but set them up.
-    #[schema(required = false, example = json!(["ADMIN"]))]
-    require_totp: Vec<&'static str>,
+    #[schema(example = json!(["ADMIN"]))]
+    require_totp: Option<Vec<&'static str>>,
 }
 
 fn roles(policy: &Policy) -> Vec<&'static str> {
@@ -115,7 +115,7 @@ pub(crate) async fn patch_policy(
 
 fn patched(policy: &Policy, patch: &Value) -> Result<Policy, Problem> {
     let body = PolicyBody {
-        require_totp: roles(policy),
+        require_totp: Some(roles(policy)),
     };
     let body = merged(&body, patch)?;
     let mistakes = Mistakes::default();

@@ -267,7 +267,8 @@ pub(crate) async fn refresh_session(
     MaybeJson(body): MaybeJson,
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
-    let said = body.as_ref().map(read_refresh).transpose()?.flatten();
+    let said = body.filter(|body| !body.is_null());
+    let said = said.as_ref().map(read_refresh).transpose()?.flatten();
     let (token, carrier) = match said {
         Some(token) => (token, Carrier::Body),
         None => (kept(&headers)?.to_owned(), Carrier::Cookie),

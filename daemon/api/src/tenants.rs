@@ -86,9 +86,11 @@ pub(crate) struct NewTenantBody {
     /// first; it cannot be changed.
     #[schema(example = "acme")]
     name: String,
-    #[schema(inline)]
-    #[serde(flatten)]
-    rest: TenantBody,
+    /// What people call it, or why it is there.
+    #[schema(example = "ACME Ltd, contract 4711")]
+    note: Option<String>,
+    /// What it may use; by default as much as there is.
+    quota: Option<QuotaBody>,
 }
 
 /// What can be changed of a tenant.
@@ -99,8 +101,7 @@ pub(crate) struct TenantBody {
     #[schema(example = "ACME Ltd, contract 4711")]
     note: Option<String>,
     /// What it may use; by default as much as there is.
-    #[schema(required = false)]
-    quota: QuotaBody,
+    quota: Option<QuotaBody>,
 }
 
 /// What a tenant may use; null: without a limit of its own.
@@ -139,11 +140,11 @@ impl TenantBody {
     fn of(tenant: &Tenant) -> TenantBody {
         TenantBody {
             note: tenant.note.clone(),
-            quota: QuotaBody {
+            quota: Some(QuotaBody {
                 devices: tenant.quota.devices,
                 samples_per_second: tenant.quota.samples_per_second,
                 log_lines_per_second: tenant.quota.log_lines_per_second,
-            },
+            }),
         }
     }
 }

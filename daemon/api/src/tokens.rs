@@ -16,7 +16,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::Api;
-use crate::binding_body::{self, BindingBody};
+use crate::binding_body::{self, BindingBody, BindingView};
 use crate::caller::Caller;
 use crate::mistakes::{Mistakes, Object};
 use crate::patch::{self, is_changed_meanwhile, merged};
@@ -62,7 +62,7 @@ pub(crate) struct TokenView {
     /// bearer: it is sent; hmac: requests are signed with it.
     kind: &'static str,
     /// What it may do, and where.
-    bindings: Vec<BindingBody>,
+    bindings: Vec<BindingView>,
     /// Only these of what the roles grant; empty: all of it.
     #[schema(example = json!(["devices:read"]))]
     permissions: Vec<&'static str>,
@@ -134,11 +134,10 @@ pub(crate) struct NewTokenBody {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenBody {
     /// When it ends (RFC 3339): not later than before.
-    #[schema(required = false)]
-    expires: String,
-    /// Requests that it may make per minute.
-    #[schema(required = false, minimum = 1, maximum = 100_000)]
-    requests_per_minute: u32,
+    expires: Option<String>,
+    /// Requests that it may make per minute; null: 600.
+    #[schema(minimum = 1, maximum = 100_000)]
+    requests_per_minute: Option<u32>,
 }
 
 impl TokenView {
@@ -430,8 +429,8 @@ pub(crate) async fn patch_token(
 
 fn patched(token: &TokenRecord, patch: &Value, now: Timestamp) -> Result<TokenRecord, Problem> {
     let body = TokenBody {
-        expires: token.expires.to_string(),
-        requests_per_minute: token.requests_per_minute,
+        expires: Some(token.expires.to_string()),
+        requests_per_minute: Some(token.requests_per_minute),
     };
     let body = merged(&body, patch)?;
     let mistakes = Mistakes::default();

@@ -15,7 +15,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::Api;
-use crate::binding_body::{self, BindingBody};
+use crate::binding_body::{self, BindingBody, BindingView};
 use crate::caller::Caller;
 use crate::mistakes::{Mistakes, Object};
 use crate::patch::{is_changed_meanwhile, merged};
@@ -56,7 +56,7 @@ pub(crate) struct UserView {
     /// Whether they may sign in.
     active: bool,
     /// What they may do, and where.
-    bindings: Vec<BindingBody>,
+    bindings: Vec<BindingView>,
     /// Whether they can sign in with a password.
     password_set: bool,
     /// Whether they have to choose another password before anything else.
@@ -109,9 +109,24 @@ pub(crate) struct NewUserBody {
     /// `. _ - + @`; kept in lower case.
     #[schema(example = "jane")]
     name: String,
-    #[schema(inline)]
-    #[serde(flatten)]
-    rest: UserBody,
+    /// What people call them.
+    #[schema(example = "Jane Doe")]
+    full_name: Option<String>,
+    /// Where they get mail.
+    #[schema(example = "jane@example.net")]
+    email: Option<String>,
+    /// Whether they may sign in; by default yes.
+    active: Option<bool>,
+    /// What they may do, which cannot be more than you may; by default nothing.
+    bindings: Option<Vec<BindingBody>>,
+    /// Whether they have to choose another password before anything else; by
+    /// default yes if one is given.
+    must_change_password: Option<bool>,
+    /// The subject of their client certificate (RFC 4514), or a name in its
+    /// subjectAltName; nobody else may have it.
+    certificate: Option<String>,
+    /// Who they are at the OpenID provider; nobody else may be that.
+    oidc: Option<OidcBody>,
     /// What they sign in with at first; without it they sign in with a
     /// certificate or at the OpenID provider, or wait for a password reset.
     #[schema(write_only)]
@@ -129,15 +144,13 @@ pub(crate) struct UserBody {
     #[schema(example = "jane@example.net")]
     email: Option<String>,
     /// Whether they may sign in; by default yes.
-    #[schema(required = false)]
-    active: bool,
+    active: Option<bool>,
     /// What they may do; by default nothing.
-    #[schema(required = false)]
-    bindings: Vec<BindingBody>,
+    #[schema(value_type = Option<Vec<BindingBody>>)]
+    bindings: Option<Vec<BindingView>>,
     /// Whether they have to choose another password before anything else; by
-    /// default yes for a password that somebody else chose.
-    #[schema(required = false)]
-    must_change_password: bool,
+    /// default no.
+    must_change_password: Option<bool>,
     /// The subject of their client certificate (RFC 4514), or a name in its
     /// subjectAltName; nobody else may have it.
     certificate: Option<String>,
@@ -159,22 +172,30 @@ impl From<&User> for UserView {
             Some(totp) if totp.confirmed => "on",
             Some(_) => "pending",
         };
-        let body = UserBody::of(user);
         UserView {
             name: user.name.to_string(),
-            full_name: body.full_name,
-            email: body.email,
-            active: body.active,
-            bindings: body.bindings,
+            full_name: user.full_name.clone(),
+            email: user.email.clone(),
+            active: user.active,
+            bindings: binding_body::shown(&user.bindings),
             password_set: user.password.is_some(),
-            must_change_password: body.must_change_password,
+            must_change_password: user.must_change_password,
             totp,
-            certificate: body.certificate,
-            oidc: body.oidc,
+            certificate: user.certificate.clone(),
+            oidc: user.oidc.as_ref().map(OidcBody::from),
             created: user.created.to_string(),
             updated: user.updated.to_string(),
             last_login: user.last_login.as_ref().map(ToString::to_string),
             revision: user.revision,
+        }
+    }
+}
+
+impl From<&OidcSubject> for OidcBody {
+    fn from(oidc: &OidcSubject) -> OidcBody {
+        OidcBody {
+            issuer: oidc.issuer.clone(),
+            subject: oidc.subject.clone(),
         }
     }
 }
@@ -184,14 +205,11 @@ impl UserBody {
         UserBody {
             full_name: user.full_name.clone(),
             email: user.email.clone(),
-            active: user.active,
-            bindings: binding_body::shown(&user.bindings),
-            must_change_password: user.must_change_password,
+            active: Some(user.active),
+            bindings: Some(binding_body::shown(&user.bindings)),
+            must_change_password: Some(user.must_change_password),
             certificate: user.certificate.clone(),
-            oidc: user.oidc.as_ref().map(|oidc| OidcBody {
-                issuer: oidc.issuer.clone(),
-                subject: oidc.subject.clone(),
-            }),
+            oidc: user.oidc.as_ref().map(OidcBody::from),
         }
     }
 }
