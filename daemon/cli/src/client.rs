@@ -10,8 +10,8 @@ mod transport;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
-use hyper::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use http_body_util::BodyExt;
+use hyper::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
 use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ use crate::place::{Place, Where};
 use keys::Keys;
 pub(crate) use keys::exchange_finished;
 pub(crate) use transport::look_at_certificate;
-use transport::{Broken, Transport};
+use transport::{Broken, Transport, collect};
 
 /// Longest wait for an answer: above the daemon's own limit, so that its reason
 /// arrives.
@@ -146,6 +146,8 @@ fn random_key() -> Result<String, Trouble> {
 struct Raw {
     status: StatusCode,
     etag: Option<String>,
+    /// Seconds after which it may be tried again.
+    retry_after: Option<u64>,
     content: Bytes,
 }
 
@@ -284,31 +286,17 @@ impl Client {
         call.accept = accept;
         let mut bearer = self.bearer().await?;
         for _try in 0..2 {
-            let response = self.transport.begin(&call, bearer.as_deref()).await;
-            let (response, _sender) = response.map_err(|broken| self.broken(&call, broken))?;
-            let status = response.status();
-            if status.is_success() {
+            let begun = self.transport.begin(&call, bearer.as_deref()).await;
+            let (response, _sender) = begun.map_err(|broken| self.broken(&call, broken))?;
+            if response.status().is_success() {
                 return self.pour(response.into_body(), output).await;
             }
-            let collected = Limited::new(response.into_body(), ANSWER_BYTES)
-                .collect()
-                .await;
-            let content = collected.map_err(garbled)?.to_bytes();
-            let renewed = self.renewed(status, bearer.as_deref()).await?;
-            if renewed.is_none() {
-                let etag = None;
-                return self
-                    .read(
-                        &call,
-                        &Raw {
-                            status,
-                            etag,
-                            content,
-                        },
-                    )
-                    .map(|_answer| ());
+            let refused = collect(response).await;
+            let refused = refused.map_err(|broken| self.broken(&call, broken))?;
+            bearer = self.renewed(refused.status, bearer.as_deref()).await?;
+            if bearer.is_none() {
+                return self.read(&call, &refused).map(|_answer| ());
             }
-            bearer = renewed;
         }
         Err(self.not_signed_in("a new access token is refused too"))
     }
@@ -398,9 +386,13 @@ impl Client {
             let why = body.get("detail").and_then(Value::as_str);
             return Err(self.not_signed_in(why.unwrap_or("nobody said who asks")));
         }
+        let mut problem = body;
+        if let (Some(seconds), Some(fields)) = (raw.retry_after, problem.as_object_mut()) {
+            fields.insert("retry_after".into(), seconds.into());
+        }
         Err(Trouble::Refused {
             status: raw.status.as_u16(),
-            problem: body,
+            problem,
         })
     }
 
@@ -418,6 +410,10 @@ fn late() -> String {
 
 fn etag_of(headers: &HeaderMap) -> Option<String> {
     Some(headers.get(ETAG)?.to_str().ok()?.to_owned())
+}
+
+fn retry_after_of(headers: &HeaderMap) -> Option<u64> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()
 }
 
 fn garbled(error: impl std::fmt::Display) -> Trouble {

@@ -194,9 +194,11 @@ fn write_problem(f: &mut fmt::Formatter<'_>, status: u16, problem: &Value) -> fm
             write!(f, "\n  {place}: {message}")?;
         }
     }
-    match problem_hint(status, text("type").unwrap_or("")) {
-        "" => Ok(()),
-        hint => write!(f, "\nhint: {hint}"),
+    let again = problem.get("retry_after").and_then(Value::as_u64);
+    match (problem_hint(status, text("type").unwrap_or("")), again) {
+        ("", None) => Ok(()),
+        ("", Some(seconds)) => write!(f, "\nhint: try again in {seconds} s"),
+        (hint, _) => write!(f, "\nhint: {hint}"),
     }
 }
 
@@ -261,5 +263,12 @@ mod tests {
         }
         .to_string();
         assert_eq!(text, "not yet\nhint: sotp totp enable");
+        let problem = json!({"detail": "too many", "retry_after": 5});
+        let text = Trouble::Refused {
+            status: 429,
+            problem,
+        }
+        .to_string();
+        assert_eq!(text, "too many\nhint: try again in 5 s");
     }
 }

@@ -57,14 +57,6 @@ struct World<'a> {
     env: Environment<'a>,
 }
 
-impl World<'_> {
-    /// The file with a token that a flag or the environment names.
-    fn token_file(&self) -> Option<std::path::PathBuf> {
-        let variable = || (self.env)("SOTP_TOKEN_FILE").map(Into::into);
-        self.chosen.token_file.clone().or_else(variable)
-    }
-}
-
 fn main() -> ExitCode {
     let args = match read_arguments() {
         Ok(args) => args,

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{ANSWER_BYTES, Call, PATIENCE, Raw, etag_of, garbled};
+use super::{ANSWER_BYTES, Call, PATIENCE, Raw, etag_of, garbled, retry_after_of};
 use crate::error::Trouble;
 use crate::place::{Endpoint, Server, ServerUrl, Where};
 use crate::tls::{self, Fingerprint, Trust};
@@ -76,21 +76,9 @@ impl Transport {
     pub(super) async fn exchange(&self, call: &Call, bearer: Option<&str>) -> Result<Raw, Broken> {
         let whole = async {
             let (response, sender) = self.begin(call, bearer).await?;
-            let (head, body) = response.into_parts();
-            let content = Limited::new(body, ANSWER_BYTES)
-                .collect()
-                .await
-                .map_err(|error| Broken::Lost {
-                    unsent: false,
-                    why: error.to_string(),
-                })?
-                .to_bytes();
+            let raw = collect(response).await?;
             *self.idle.lock().await = Some(sender);
-            Ok(Raw {
-                status: head.status,
-                etag: etag_of(&head.headers),
-                content,
-            })
+            Ok(raw)
         };
         timeout(PATIENCE, whole).await.unwrap_or(Err(Broken::Late))
     }
@@ -159,6 +147,25 @@ impl Transport {
             .await
             .map_err(|source| unreachable(&self.at, source))
     }
+}
+
+/// Reads what belongs to a head.
+pub(super) async fn collect(response: Response<Incoming>) -> Result<Raw, Broken> {
+    let (head, body) = response.into_parts();
+    let collected = timeout(PATIENCE, Limited::new(body, ANSWER_BYTES).collect()).await;
+    let content = collected
+        .map_err(|_silence| Broken::Late)?
+        .map_err(|error| Broken::Lost {
+            unsent: false,
+            why: error.to_string(),
+        })?
+        .to_bytes();
+    Ok(Raw {
+        status: head.status,
+        etag: etag_of(&head.headers),
+        retry_after: retry_after_of(&head.headers),
+        content,
+    })
 }
 
 fn authorization(token: &str) -> Result<HeaderValue, Trouble> {

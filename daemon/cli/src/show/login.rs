@@ -26,7 +26,7 @@ pub(super) async fn login(
     let goal = Goal::of(words, world, &book.read()?)?;
     let (client, goal) = goal.reach().await?;
     let mut context = goal.context();
-    let said = match &world.token_file() {
+    let said = match &world.chosen.token_file {
         Some(file) => with_token(file, words, &goal, &mut context).await?,
         None => with_password(words, &client, &mut context).await?,
     };
@@ -85,10 +85,12 @@ impl Goal {
             .context
             .clone()
             .or_else(|| (world.env)("SOTP_CONTEXT"));
-        let address = words
-            .address
-            .clone()
-            .or_else(|| world.chosen.server.clone());
+        let said = words.address.as_ref().or(world.chosen.server.as_ref());
+        let address = match (said, &named) {
+            (Some(said), _) => Some(said.clone()),
+            (None, None) => (world.env)("SOTP_SERVER"),
+            (None, Some(_)) => None,
+        };
         let (name, url, source) = match address {
             Some(address) => {
                 let url: ServerUrl = address.parse().map_err(Trouble::Usage)?;
