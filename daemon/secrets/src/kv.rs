@@ -220,28 +220,28 @@ impl Kv {
         self.remove_leftover(name).await;
     }
 
-    /// Removes what could not be removed before.
-    pub(crate) async fn remove_leftovers(&self) {
+    /// Removes what could not be removed before; whether nothing is left.
+    pub(crate) async fn remove_leftovers(&self) -> bool {
         let names: Vec<SecretName> = self.lock_leftovers().iter().cloned().collect();
         for name in names {
             if !self.remove_leftover(&name).await {
-                return;
+                return false;
             }
         }
+        true
     }
 
     async fn remove_leftover(&self, name: &SecretName) -> bool {
         let path = format!("{}/metadata/{}", self.mount, self.below(name));
         match self.vault.ask(Method::DELETE, &path, None).await {
-            Ok(_) | Err(VaultError::NotFound(_)) => {
-                self.lock_leftovers().remove(name);
-                true
-            }
+            Ok(_) | Err(VaultError::NotFound(_)) => {}
+            Err(error) if error.is_down() => return false,
             Err(error) => {
-                tracing::warn!(secret = %name, %error, "its value is not removed yet");
-                false
+                tracing::error!(secret = %name, %error, "its values stay on the server: remove them there");
             }
         }
+        self.lock_leftovers().remove(name);
+        true
     }
 
     fn data(&self, name: &SecretName) -> String {

@@ -188,10 +188,9 @@ impl Secrets {
     async fn keep_fetched(&self, kv: &Kv) -> bool {
         let wanted = self.wanted();
         kv.tidy(&wanted.iter().cloned().collect::<HashSet<Which>>());
-        kv.remove_leftovers().await;
+        let mut went_well = kv.remove_leftovers().await;
         let mut due = kv.due(wanted).into_iter();
         let mut running = JoinSet::new();
-        let mut went_well = true;
         loop {
             while went_well && running.len() < TOGETHER {
                 let Some((name, version)) = due.next() else {

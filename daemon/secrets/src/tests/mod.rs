@@ -2,6 +2,11 @@
 
 #[path = "../../tests/bao/mod.rs"]
 mod bao;
+mod embedded;
 mod files;
+mod rotation;
 mod sealing;
 mod server;
+mod support;
+mod transit;
+mod values;
