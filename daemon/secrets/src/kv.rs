@@ -130,10 +130,13 @@ impl Kv {
         due.into_iter().map(|(_, which)| which).collect()
     }
 
-    /// When the next value has to be asked for again.
+    /// When the next value has to be asked for again; those that could not be
+    /// had when they were due wait for the next round.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        let oldest = self.lock().values().map(|held| held.fetched).min();
-        oldest.map(|fetched| fetched + self.cache)
+        let now = Instant::now();
+        let held = self.lock();
+        let due = held.values().map(|held| held.fetched + self.cache);
+        due.filter(|at| *at > now).min()
     }
 
     /// How many values in memory are beyond their time.

@@ -57,7 +57,7 @@ pub(crate) enum Step {
 
 impl Secrets {
     /// Changes the key that wraps the keys of values: to `new`, or to a new
-    /// version in OpenBao or Vault. Goes on with a change that was interrupted.
+    /// version in OpenBao or Vault (where `new` is of no matter). Goes on with a change that was interrupted.
     /// Values can be read and set all the time; returns when nothing needs the
     /// old key any more. A change that is done already is none to fail at. See the file for what holds where it is interrupted.
     ///

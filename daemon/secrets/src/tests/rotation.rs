@@ -78,6 +78,10 @@ async fn after_a_rotation_the_new_key_alone_is_needed() {
         }
     );
     assert_eq!(revisions(&store), before, "values are the same");
+    let Wrapper::Keys(keys) = &secrets.inner.wrapper else {
+        panic!("a key was given");
+    };
+    assert_eq!(keys.ids(), [story.new.id()], "the old one is forgotten");
     Story::check(&secrets).await;
     secrets
         .set("later", "sealed with the new one")

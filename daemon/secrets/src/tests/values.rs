@@ -159,7 +159,7 @@ async fn while_the_server_is_down_values_are_used_for_a_while_and_then_it_recove
     };
     let (home, key) = (Home::new(), WrappingKey::generate());
     let store = home.open();
-    let (cache, stale) = (Duration::from_millis(300), Duration::from_secs(3));
+    let (cache, stale) = (Duration::from_millis(300), Duration::from_secs(5));
     let secrets = open(&store, settings(&bao, &key, cache, stale))
         .await
         .unwrap();
@@ -279,28 +279,80 @@ async fn values_that_were_sealed_in_the_store_before_stay_readable() {
     let (home, key) = (Home::new(), WrappingKey::generate());
     let store = home.open();
     let before = open(&store, embedded(&key, &[])).await.unwrap();
-    for text in ["one", "two", "three"] {
-        before.set("smtp", text).await.unwrap();
+    for number in 1..=8 {
+        before
+            .set("smtp", &format!("value {number}"))
+            .await
+            .unwrap();
     }
     let secrets = open(&store, settings(&bao, &key, HOUR, HOUR))
         .await
         .unwrap();
-    assert_eq!(secrets.shown("smtp").unwrap(), "three");
+    assert_eq!(secrets.shown("smtp").unwrap(), "value 8");
     // numbers go on, here and there
-    let record = secrets.set("smtp", "four").await.unwrap();
+    let record = secrets.set("smtp", "value 9").await.unwrap();
     let versions: Vec<(u32, bool)> = record
         .versions
         .iter()
         .map(|version| (version.version, version.sealed.is_some()))
         .collect();
-    assert_eq!(versions, [(1, true), (2, true), (3, true), (4, false)]);
-    assert_eq!(secrets.shown("smtp").unwrap(), "four");
-    assert_eq!(secrets.shown_version("smtp", 2).await.unwrap(), "two");
+    let expected: Vec<(u32, bool)> = (1..=9).map(|version| (version, version < 9)).collect();
+    assert_eq!(versions, expected);
+    assert_eq!(secrets.shown("smtp").unwrap(), "value 9");
+    assert_eq!(secrets.shown_version("smtp", 2).await.unwrap(), "value 2");
     // and back
     let back = open(&store, embedded(&key, &[])).await.unwrap();
     let refused = back.shown("smtp");
     assert!(is_unavailable(&refused));
     assert!(refused.unwrap_err().to_string().contains("set it again"));
-    back.set("smtp", "five").await.unwrap();
-    assert_eq!(back.shown("smtp").unwrap(), "five");
+    back.set("smtp", "value 10").await.unwrap();
+    assert_eq!(back.shown("smtp").unwrap(), "value 10");
+}
+
+#[tokio::test]
+async fn a_value_beyond_its_time_is_not_used_even_if_nobody_looks_after_it() {
+    let Some(mut bao) = Bao::start("1h", "2h").await else {
+        return;
+    };
+    let (home, key) = (Home::new(), WrappingKey::generate());
+    let store = home.open();
+    let (cache, stale) = (Duration::from_millis(200), Duration::from_millis(500));
+    let secrets = open(&store, settings(&bao, &key, cache, stale))
+        .await
+        .unwrap();
+    secrets.set("smtp", "hunter2").await.unwrap();
+    bao.kill();
+    assert_eq!(secrets.shown("smtp").unwrap(), "hunter2");
+    let refused = until(|| secrets.shown("smtp"), is_unavailable).await;
+    assert!(refused.unwrap_err().to_string().contains("smtp"));
+}
+
+#[tokio::test]
+async fn a_value_that_the_role_may_not_read_is_told_and_asked_for_in_good_time() {
+    let Some(bao) = Bao::start("1h", "2h").await else {
+        return;
+    };
+    let (home, key) = (Home::new(), WrappingKey::generate());
+    let store = home.open();
+    let cache = Duration::from_millis(200);
+    let secrets = open(&store, settings(&bao, &key, cache, HOUR))
+        .await
+        .unwrap();
+    secrets.set("smtp", "hunter2").await.unwrap();
+    let nothing = json!({ "policy": "path \"elsewhere\" { capabilities = [\"read\"] }" });
+    bao.root(Method::POST, "sys/policies/acl/sotp", Some(nothing))
+        .await;
+    let running = secrets.running();
+    let health = || secrets.status().vault.unwrap();
+    let denied = until(health, |health| health.last_error.is_some()).await;
+    assert!(denied.last_error.unwrap().1.contains("permission denied"));
+    assert_eq!(secrets.shown("smtp").unwrap(), "hunter2");
+    let refused = secrets.set("smtp", "new").await.unwrap_err();
+    assert!(matches!(refused, SecretsError::Vault { .. }), "{refused}");
+    let kv = secrets.inner.kv.as_ref().unwrap();
+    assert!(
+        kv.next_due()
+            .is_none_or(|at| at > tokio::time::Instant::now())
+    );
+    running.stop().await;
 }
