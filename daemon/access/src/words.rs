@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Actor, Binding, By, Digest, Permission, Role, SecretName, SessionId, Timestamp, User};
+use model::{
+    Actor, Binding, By, Digest, Permission, Role, SecretName, SessionId, Timestamp, User,
+};
 
 use crate::{Restriction, SecretText, SignedHeader};
 
@@ -229,7 +231,7 @@ pub struct AccessStats {
     pub hashes: u64,
     /// Sessions at this moment.
     pub sessions: usize,
-    /// Accounts and addresses that have to wait between attempts.
+    /// Accounts and addresses that have to wait at this moment.
     pub locked: usize,
     /// Attempts that wait for a hash at this moment.
     pub waiting: usize,

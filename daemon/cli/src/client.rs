@@ -250,29 +250,45 @@ impl Client {
 
     /// Changes what is there now, unless somebody else does so in between.
     pub(crate) async fn patch_seen(&self, path: &str, body: &Value) -> Result<Answer, Trouble> {
-        let seen = self.get(path).await?;
-        self.patch(path, body, seen.unchanged()).await
+        let (_state, when) = self.look(path).await?;
+        self.patch(path, body, when).await
     }
 
-    /// Removes what is there now; gives what it was.
+    /// Removes what is there now; gives what it was, or null to who may not see it.
     pub(crate) async fn delete_seen(&self, path: &str) -> Result<Value, Trouble> {
-        let seen = self.get(path).await?;
-        self.delete(path, seen.unchanged()).await?;
-        Ok(seen.body)
+        let (state, when) = self.look(path).await?;
+        self.delete(path, when).await?;
+        Ok(state)
     }
 
-    /// Sets something, new or again; gives what it is now and whether it is new.
-    pub(crate) async fn put_seen(
-        &self,
-        path: &str,
-        body: &Value,
-    ) -> Result<(Answer, bool), Trouble> {
-        let (when, new) = match self.get(path).await {
-            Ok(seen) => (seen.unchanged(), false),
-            Err(trouble) if trouble.status() == Some(404) => (If::New, true),
+    /// Sets something, new or again.
+    pub(crate) async fn put_seen(&self, path: &str, body: &Value) -> Result<Answer, Trouble> {
+        let when = match self.look(path).await {
+            Ok((_state, when)) => when,
+            Err(trouble) if trouble.status() == Some(404) => If::New,
             Err(trouble) => return Err(trouble),
         };
-        Ok((self.put(path, body, when).await?, new))
+        let blind = matches!(when, If::Exists);
+        match self.put(path, body, when).await {
+            // who may not look cannot know that there is none yet
+            Err(trouble) if blind && trouble.status() == Some(412) => {
+                self.put(path, body, If::New).await
+            }
+            other => other,
+        }
+    }
+
+    /// The state that a change is to apply to; whatever it is, for who may write
+    /// but not read.
+    async fn look(&self, path: &str) -> Result<(Value, If), Trouble> {
+        match self.get(path).await {
+            Ok(seen) => {
+                let when = seen.unchanged();
+                Ok((seen.body, when))
+            }
+            Err(trouble) if trouble.status() == Some(403) => Ok((Value::Null, If::Exists)),
+            Err(trouble) => Err(trouble),
+        }
     }
 
     /// Prints an answer as it comes, however long it is.

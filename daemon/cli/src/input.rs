@@ -5,7 +5,7 @@
 //! or a crash report would keep it. Nothing is asked without a terminal.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{BufRead, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -87,36 +87,24 @@ pub(crate) fn somebody_is_there() -> bool {
 /// Asks for a line that may be seen; the caller has made sure that somebody is
 /// there.
 pub(crate) async fn ask(question: String) -> Result<String, Trouble> {
-    aside(move || {
-        show(&question)?;
+    show(&question)?;
+    stdin_line().await?.ok_or(Trouble::Interrupted)
+}
+
+/// One line of standard input, from a terminal or a program; `None` at its end.
+pub(crate) async fn stdin_line() -> Result<Option<String>, Trouble> {
+    aside(|| {
         let mut typed = String::new();
-        std::io::stdin()
+        let read = std::io::stdin()
             .lock()
             .take(LINE_BYTES)
-            .read_line_into(&mut typed)?;
-        Ok(typed.trim().to_owned())
+            .read_line(&mut typed);
+        match read.map_err(|source| Trouble::local("read the answer", source))? {
+            0 => Ok(None),
+            _ => Ok(Some(typed.trim().to_owned())),
+        }
     })
     .await
-}
-
-/// A line read in one go.
-trait ReadLine {
-    fn read_line_into(&mut self, text: &mut String) -> Result<(), Trouble>;
-}
-
-impl<R: std::io::BufRead> ReadLine for R {
-    fn read_line_into(&mut self, text: &mut String) -> Result<(), Trouble> {
-        match self.read_line(text) {
-            Ok(0) => Err(Trouble::Interrupted),
-            Ok(_) => Ok(()),
-            Err(source) => Err(Trouble::local("read the answer", source)),
-        }
-    }
-}
-
-/// One line of standard input, as it comes: a terminal or a program.
-pub(crate) async fn stdin_line() -> Result<String, Trouble> {
-    ask(String::new()).await
 }
 
 /// Asks whether `what` is really to be removed, by its name, if somebody is
@@ -181,8 +169,9 @@ fn hidden(question: &str) -> Result<String, Trouble> {
         .write(true)
         .open("/dev/tty")
         .map_err(failed)?;
-    show(question)?;
+    // quiet first: who reads the question may type at once
     let quiet = Quiet::new(&terminal).map_err(|error| failed(error.into()))?;
+    show(question)?;
     let typed = keys(std::io::BufReader::new(&terminal).bytes());
     drop(quiet);
     show("\n")?;

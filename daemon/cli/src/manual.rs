@@ -106,18 +106,31 @@ fn page(command: &clap::Command, name: &str) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// What the help ends with, line by line as it stands there.
+/// What the help ends with: indented lines as they stand there, others as
+/// paragraphs.
 fn examples(command: &clap::Command) -> Vec<u8> {
     let Some(help) = command.get_after_help() else {
         return Vec::new();
     };
-    let mut text = String::from(".SH EXAMPLES\n.nf\n");
+    let mut text = String::from(".SH EXAMPLES\n");
+    let mut as_it_stands = false;
     for line in help.to_string().lines() {
-        let line = line.strip_prefix("  ").unwrap_or(line);
-        if !matches!(line, "Examples:" | "Example:") {
-            text.push_str(&escaped(line));
-            text.push('\n');
+        let (indented, line) = match line.strip_prefix("  ") {
+            Some(line) => (true, line),
+            None => (false, line),
+        };
+        if line.is_empty() && !as_it_stands {
+            text.push_str(".PP\n");
         }
+        if matches!(line, "" | "Examples:" | "Example:") {
+            continue;
+        }
+        if indented != as_it_stands {
+            text.push_str(if indented { ".nf\n" } else { ".fi\n.PP\n" });
+            as_it_stands = indented;
+        }
+        text.push_str(&escaped(line));
+        text.push('\n');
     }
     text.push_str(".fi\n");
     text.into_bytes()
@@ -134,7 +147,15 @@ fn section(title: &str, entries: &[(&str, &str)]) -> Vec<u8> {
 
 /// Text that roff takes as it is.
 fn escaped(text: &str) -> String {
-    let text = text.replace('\\', "\\e").replace('-', "\\-");
+    let text: String = text
+        .chars()
+        .map(|letter| match letter {
+            '\\' => "\\e".to_owned(),
+            '-' => "\\-".to_owned(),
+            letter if letter.is_ascii() => letter.to_string(),
+            other => format!("\\[u{:04X}]", u32::from(other)),
+        })
+        .collect();
     match text.starts_with(['.', '\'']) {
         true => format!("\\&{text}"),
         false => text,
@@ -256,6 +277,12 @@ mod tests {
             let error = Args::try_parse_from(&words).err().unwrap();
             assert!(error.use_stderr(), "{words:?}");
         }
+    }
+
+    #[test]
+    fn roff_takes_text_as_it_is() {
+        assert_eq!(escaped("a\\-…"), "a\\e\\-\\[u2026]");
+        assert_eq!(escaped(".SH"), "\\&.SH");
     }
 
     #[test]

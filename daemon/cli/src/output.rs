@@ -60,14 +60,22 @@ pub(crate) struct Column {
     pub(crate) raw: Option<&'static str>,
 }
 
-/// A column of what stands at a pointer, shown as it is, or by a function of the
-/// row and the pointer; or of a function of the row alone.
+/// A column of what stands at a pointer, shown as it is, as a number, or by a
+/// function of the row and the pointer; or of a function of the row alone.
 macro_rules! column {
     ($header:literal, $rank:literal, $raw:literal) => {
         crate::output::Column {
             header: $header,
             rank: $rank,
             cell: |row| crate::show::text::text(row, $raw),
+            raw: Some($raw),
+        }
+    };
+    ($header:literal, $rank:literal, $raw:literal, number $show:path) => {
+        crate::output::Column {
+            header: $header,
+            rank: $rank,
+            cell: |row| crate::show::text::number(row, $raw, $show),
             raw: Some($raw),
         }
     };

@@ -13,7 +13,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use sha2::{Digest, Sha256};
 
 use crate::error::Trouble;
@@ -193,11 +195,16 @@ impl ServerCertVerifier for Pinned {
 /// Why a certificate was not taken, if that is what went wrong.
 pub(crate) fn distrust(error: &std::io::Error) -> Option<String> {
     match error.get_ref()?.downcast_ref::<rustls::Error>()? {
-        rustls::Error::InvalidCertificate(why) => {
-            Some(format!("its certificate is not good: {why}"))
-        }
+        rustls::Error::InvalidCertificate(why) => Some(in_words(why)),
         rustls::Error::General(why) => Some(why.clone()),
         _ => None,
+    }
+}
+
+fn in_words(why: &CertificateError) -> String {
+    match why {
+        CertificateError::UnknownIssuer => "no issuer that is trusted vouches for it".to_owned(),
+        other => format!("its certificate is not good: {other}"),
     }
 }
 

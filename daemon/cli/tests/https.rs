@@ -517,6 +517,31 @@ fn what_is_set_for_the_first_time_must_not_be_there_yet() {
 }
 
 #[test]
+fn who_may_write_and_not_read_sets_secrets_old_and_new() {
+    for (there, sent) in [
+        (true, vec!["if-match"]),
+        (false, vec!["if-match", "if-none-match"]),
+    ] {
+        let server = Server::start(move |asked| match asked.line.starts_with("GET") {
+            true => refused(403, "this needs the permission secrets:read"),
+            false if there == asked.header("if-match").is_some() => {
+                Reply::Json(200, json!({"version": 1}))
+            }
+            false => refused(412, "it is not so"),
+        });
+        let home = Home::new();
+        let value = home.file("value", "hunter2");
+        run_at(&server, &["secrets", "set", "smtp", "--value-file", &value]).well();
+        let asked = server.asked();
+        let tried = asked.iter().filter(|asked| asked.line.starts_with("PUT"));
+        for (asked, header) in tried.clone().zip(&sent) {
+            assert_eq!(asked.header(header), Some("*"));
+        }
+        assert_eq!(tried.count(), sent.len());
+    }
+}
+
+#[test]
 fn a_token_is_alone_on_standard_output() {
     let server = hangs_up_once_at("nothing");
     let words = [

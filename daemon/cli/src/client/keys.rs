@@ -97,7 +97,7 @@ impl Client {
         }
         match self.renew(kept, None).await? {
             Some(token) => Ok(token),
-            None => Err(self.not_signed_in("nobody is")),
+            None => Err(self.not_signed_in("nobody has signed in, or they signed out")),
         }
     }
 

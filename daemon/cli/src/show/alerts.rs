@@ -7,51 +7,16 @@ use super::text::{ago, text};
 use crate::client::{Client, query};
 use crate::command::Alerts;
 use crate::error::Trouble;
-use crate::output::{Column, Output, talk};
+use crate::output::{Column, Output, column, talk};
 
 const LIST: [Column; 7] = [
-    Column {
-        header: "ID",
-        rank: 0,
-        cell: |a| text(a, "/id"),
-        raw: Some("/id"),
-    },
-    Column {
-        header: "STATE",
-        rank: 0,
-        cell: |a| text(a, "/state"),
-        raw: Some("/state"),
-    },
-    Column {
-        header: "SEVERITY",
-        rank: 3,
-        cell: |a| text(a, "/severity"),
-        raw: Some("/severity"),
-    },
-    Column {
-        header: "DEVICE",
-        rank: 0,
-        cell: |a| text(a, "/device/name"),
-        raw: Some("/device/name"),
-    },
-    Column {
-        header: "RULE",
-        rank: 4,
-        cell: |a| text(a, "/rule"),
-        raw: Some("/rule"),
-    },
-    Column {
-        header: "AGE",
-        rank: 2,
-        cell: |a| ago(a, "/since"),
-        raw: Some("/since"),
-    },
-    Column {
-        header: "WHAT",
-        rank: 0,
-        cell: |a| text(a, "/summary"),
-        raw: Some("/summary"),
-    },
+    column!("ID", 0, "/id"),
+    column!("STATE", 0, "/state"),
+    column!("SEVERITY", 3, "/severity"),
+    column!("DEVICE", 0, "/device/name"),
+    column!("RULE", 4, "/rule"),
+    column!("AGE", 2, "/since", ago),
+    column!("WHAT", 0, "/summary"),
 ];
 
 pub(super) async fn run(command: &Alerts, client: &Client, output: &Output) -> Result<(), Trouble> {

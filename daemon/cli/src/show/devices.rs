@@ -10,7 +10,7 @@ use crate::client::{Client, query, segment};
 use crate::command::{DeviceFields, Devices, DevicesAdd, DevicesLs, DevicesSet};
 use crate::error::Trouble;
 use crate::input;
-use crate::output::{Column, Output, talk};
+use crate::output::{Column, Output, column, talk};
 
 /// The largest file that is imported; the daemon has the same limit.
 const IMPORT_BYTES: u64 = 8 * 1024 * 1024;
@@ -67,72 +67,17 @@ fn path(device: &str) -> String {
 }
 
 const LIST: [Column; 11] = [
-    Column {
-        header: "NAME",
-        rank: 0,
-        cell: |d| text(d, "/name"),
-        raw: Some("/name"),
-    },
-    Column {
-        header: "STATE",
-        rank: 0,
-        cell: |d| text(d, "/state"),
-        raw: Some("/state"),
-    },
-    Column {
-        header: "RTT",
-        rank: 2,
-        cell: |d| number(d, "/rtt_seconds", short_seconds),
-        raw: Some("/rtt_seconds"),
-    },
-    Column {
-        header: "LOSS",
-        rank: 2,
-        cell: |d| number(d, "/loss_ratio", percent),
-        raw: Some("/loss_ratio"),
-    },
-    Column {
-        header: "IN",
-        rank: 3,
-        cell: |d| number(d, "/in_bps", bits),
-        raw: Some("/in_bps"),
-    },
-    Column {
-        header: "OUT",
-        rank: 3,
-        cell: |d| number(d, "/out_bps", bits),
-        raw: Some("/out_bps"),
-    },
-    Column {
-        header: "CPU",
-        rank: 4,
-        cell: |d| number(d, "/cpu_usage_ratio", percent),
-        raw: Some("/cpu_usage_ratio"),
-    },
-    Column {
-        header: "MEM",
-        rank: 5,
-        cell: |d| number(d, "/memory_usage_ratio", percent),
-        raw: Some("/memory_usage_ratio"),
-    },
-    Column {
-        header: "ADDRESS",
-        rank: 1,
-        cell: |d| text(d, "/address"),
-        raw: Some("/address"),
-    },
-    Column {
-        header: "SITE",
-        rank: 6,
-        cell: |d| text(d, "/site"),
-        raw: Some("/site"),
-    },
-    Column {
-        header: "TENANT",
-        rank: 7,
-        cell: |d| text(d, "/tenant"),
-        raw: Some("/tenant"),
-    },
+    column!("NAME", 0, "/name"),
+    column!("STATE", 0, "/state"),
+    column!("RTT", 2, "/rtt_seconds", number short_seconds),
+    column!("LOSS", 2, "/loss_ratio", number percent),
+    column!("IN", 3, "/in_bps", number bits),
+    column!("OUT", 3, "/out_bps", number bits),
+    column!("CPU", 4, "/cpu_usage_ratio", number percent),
+    column!("MEM", 5, "/memory_usage_ratio", number percent),
+    column!("ADDRESS", 1, "/address"),
+    column!("SITE", 6, "/site"),
+    column!("TENANT", 7, "/tenant"),
 ];
 
 async fn list(ls: &DevicesLs, client: &Client, output: &Output) -> Result<(), Trouble> {
@@ -357,7 +302,10 @@ fn fields(given: &DeviceFields) -> Result<Map<String, Value>, Trouble> {
 async fn remove(device: &str, yes: bool, client: &Client) -> Result<(), Trouble> {
     input::confirm("Remove", device, yes).await?;
     let found = client.delete_seen(&path(device)).await?;
-    let id = text(&found, "/id");
+    let id = match text(&found, "/id") {
+        unseen if unseen.is_empty() => device.to_owned(),
+        id => id,
+    };
     talk(&format!(
         "{device} is removed; to bring it back: sotp devices restore {id}"
     ));
@@ -414,60 +362,15 @@ async fn import(
 }
 
 const INTERFACES: [Column; 9] = [
-    Column {
-        header: "INTERFACE",
-        rank: 0,
-        cell: |i| text(i, "/identity"),
-        raw: Some("/identity"),
-    },
-    Column {
-        header: "ADMIN",
-        rank: 4,
-        cell: |i| text(i, "/admin_status"),
-        raw: Some("/admin_status"),
-    },
-    Column {
-        header: "OPER",
-        rank: 0,
-        cell: |i| text(i, "/oper_status"),
-        raw: Some("/oper_status"),
-    },
-    Column {
-        header: "SPEED",
-        rank: 3,
-        cell: |i| number(i, "/speed_bps", speed),
-        raw: Some("/speed_bps"),
-    },
-    Column {
-        header: "IN",
-        rank: 1,
-        cell: |i| number(i, "/in_bps", bits),
-        raw: Some("/in_bps"),
-    },
-    Column {
-        header: "OUT",
-        rank: 1,
-        cell: |i| number(i, "/out_bps", bits),
-        raw: Some("/out_bps"),
-    },
-    Column {
-        header: "ERRORS/s",
-        rank: 2,
-        cell: |i| number(i, "/in_errors_per_second", plain),
-        raw: Some("/in_errors_per_second"),
-    },
-    Column {
-        header: "DISCARDS/s",
-        rank: 5,
-        cell: |i| number(i, "/out_discards_per_second", plain),
-        raw: Some("/out_discards_per_second"),
-    },
-    Column {
-        header: "ALIAS",
-        rank: 2,
-        cell: |i| text(i, "/alias"),
-        raw: Some("/alias"),
-    },
+    column!("INTERFACE", 0, "/identity"),
+    column!("ADMIN", 4, "/admin_status"),
+    column!("OPER", 0, "/oper_status"),
+    column!("SPEED", 3, "/speed_bps", number speed),
+    column!("IN", 1, "/in_bps", number bits),
+    column!("OUT", 1, "/out_bps", number bits),
+    column!("ERRORS/s", 2, "/in_errors_per_second", number plain),
+    column!("DISCARDS/s", 5, "/out_discards_per_second", number plain),
+    column!("ALIAS", 2, "/alias"),
 ];
 
 /// A speed of 0 stands for one that is not known (RFC 2863).
@@ -490,36 +393,11 @@ async fn interfaces(device: &str, client: &Client, output: &Output) -> Result<()
 }
 
 const METRICS: [Column; 5] = [
-    Column {
-        header: "METRIC",
-        rank: 0,
-        cell: |m| text(m, "/metric"),
-        raw: Some("/metric"),
-    },
-    Column {
-        header: "LABELS",
-        rank: 1,
-        cell: labels,
-        raw: None,
-    },
-    Column {
-        header: "VALUE",
-        rank: 0,
-        cell: |m| number(m, "/value", plain),
-        raw: Some("/value"),
-    },
-    Column {
-        header: "UNIT",
-        rank: 2,
-        cell: |m| text(m, "/unit"),
-        raw: Some("/unit"),
-    },
-    Column {
-        header: "AGE",
-        rank: 3,
-        cell: |m| ago(m, "/at"),
-        raw: Some("/at"),
-    },
+    column!("METRIC", 0, "/metric"),
+    column!("LABELS", 1, = labels),
+    column!("VALUE", 0, "/value", number plain),
+    column!("UNIT", 2, "/unit"),
+    column!("AGE", 3, "/at", ago),
 ];
 
 fn labels(metric: &Value) -> String {
@@ -539,24 +417,9 @@ async fn latest(device: &str, client: &Client, output: &Output) -> Result<(), Tr
 }
 
 const POINTS: [Column; 3] = [
-    Column {
-        header: "TIME",
-        rank: 0,
-        cell: |p| text(p, "/at"),
-        raw: Some("/at"),
-    },
-    Column {
-        header: "LABELS",
-        rank: 1,
-        cell: labels,
-        raw: None,
-    },
-    Column {
-        header: "VALUE",
-        rank: 0,
-        cell: |p| number(p, "/value", plain),
-        raw: Some("/value"),
-    },
+    column!("TIME", 0, "/at"),
+    column!("LABELS", 1, = labels),
+    column!("VALUE", 0, "/value", number plain),
 ];
 
 async fn range(

@@ -211,7 +211,7 @@ async fn confirm_certificate(at: &Where, why: &str, seen: Fingerprint) -> Result
         });
     }
     talk(&format!(
-        "No issuer vouches for this server ({why}).\nThe SHA-256 of its certificate is\n  {seen}\nCompare it with what `sudo sotp setup` showed on the server."
+        "Who this is cannot be told: {why}.\nThe SHA-256 of its certificate is\n  {seen}\nCompare it with what `sudo sotp setup` showed on the server."
     ));
     match input::ask("Trust it from now on? Type yes: ".into())
         .await?

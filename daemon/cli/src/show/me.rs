@@ -78,7 +78,9 @@ async fn enable(client: &Client, output: &Output) -> Result<(), Trouble> {
         text(&offer, "/secret"),
         text(&offer, "/uri")
     ));
-    let code = input::stdin_line().await?;
+    let code = input::stdin_line().await?.ok_or_else(|| {
+        Trouble::NeedsConfirmation("no code came, so none is asked for from now on either".into())
+    })?;
     let body = json!({ "code": code });
     let confirmed = client
         .prove(Method::PUT, "/api/v1/me/totp", &body)

@@ -10,7 +10,7 @@ use super::{ROWS, all, qualified};
 use crate::client::{Client, query, segment};
 use crate::command::{Credentials, Notify, Outbox, Rules};
 use crate::error::Trouble;
-use crate::output::{Column, Output, talk};
+use crate::output::{Column, Output, column, talk};
 
 /// How long a test mail may take before we say that it is still on its way.
 const TEST_PATIENCE: Duration = Duration::from_secs(35);
@@ -19,36 +19,11 @@ const TEST_PATIENCE: Duration = Duration::from_secs(35);
 const TEST_LOOK: Duration = Duration::from_millis(250);
 
 const RULES: [Column; 5] = [
-    Column {
-        header: "NAME",
-        rank: 0,
-        cell: |r| text(r, "/name"),
-        raw: Some("/name"),
-    },
-    Column {
-        header: "SEVERITY",
-        rank: 1,
-        cell: |r| text(r, "/severity"),
-        raw: Some("/severity"),
-    },
-    Column {
-        header: "ENABLED",
-        rank: 1,
-        cell: |r| text(r, "/enabled"),
-        raw: Some("/enabled"),
-    },
-    Column {
-        header: "CONDITION",
-        rank: 0,
-        cell: condition,
-        raw: None,
-    },
-    Column {
-        header: "FROM",
-        rank: 2,
-        cell: |r| text(r, "/source"),
-        raw: Some("/source"),
-    },
+    column!("NAME", 0, "/name"),
+    column!("SEVERITY", 1, "/severity"),
+    column!("ENABLED", 1, "/enabled"),
+    column!("CONDITION", 0, = condition),
+    column!("FROM", 2, "/source"),
 ];
 
 /// A rule's condition in one line, as it stands in a rules file.
@@ -109,54 +84,14 @@ pub(super) async fn rules(
 }
 
 const OUTBOX: [Column; 8] = [
-    Column {
-        header: "ID",
-        rank: 0,
-        cell: |d| text(d, "/id"),
-        raw: Some("/id"),
-    },
-    Column {
-        header: "STATE",
-        rank: 0,
-        cell: |d| text(d, "/state"),
-        raw: Some("/state"),
-    },
-    Column {
-        header: "TO",
-        rank: 0,
-        cell: |d| text(d, "/to"),
-        raw: Some("/to"),
-    },
-    Column {
-        header: "EVENT",
-        rank: 2,
-        cell: |d| text(d, "/event"),
-        raw: Some("/event"),
-    },
-    Column {
-        header: "ALERT",
-        rank: 3,
-        cell: |d| text(d, "/alert"),
-        raw: Some("/alert"),
-    },
-    Column {
-        header: "AGE",
-        rank: 2,
-        cell: |d| ago(d, "/created"),
-        raw: Some("/created"),
-    },
-    Column {
-        header: "TRIES",
-        rank: 4,
-        cell: |d| text(d, "/attempts"),
-        raw: Some("/attempts"),
-    },
-    Column {
-        header: "LAST ERROR",
-        rank: 1,
-        cell: |d| text(d, "/last_error"),
-        raw: Some("/last_error"),
-    },
+    column!("ID", 0, "/id"),
+    column!("STATE", 0, "/state"),
+    column!("TO", 0, "/to"),
+    column!("EVENT", 2, "/event"),
+    column!("ALERT", 3, "/alert"),
+    column!("AGE", 2, "/created", ago),
+    column!("TRIES", 4, "/attempts"),
+    column!("LAST ERROR", 1, "/last_error"),
 ];
 
 pub(super) async fn outbox(
@@ -186,36 +121,11 @@ pub(super) async fn outbox(
 }
 
 const CREDENTIALS: [Column; 5] = [
-    Column {
-        header: "NAME",
-        rank: 0,
-        cell: |c| text(c, "/name"),
-        raw: Some("/name"),
-    },
-    Column {
-        header: "KIND",
-        rank: 0,
-        cell: |c| text(c, "/kind"),
-        raw: Some("/kind"),
-    },
-    Column {
-        header: "DEVICES",
-        rank: 1,
-        cell: |c| text(c, "/devices"),
-        raw: Some("/devices"),
-    },
-    Column {
-        header: "SECRET",
-        rank: 3,
-        cell: |c| text(c, "/secret"),
-        raw: Some("/secret"),
-    },
-    Column {
-        header: "CHANGED",
-        rank: 2,
-        cell: |c| text(c, "/updated"),
-        raw: Some("/updated"),
-    },
+    column!("NAME", 0, "/name"),
+    column!("KIND", 0, "/kind"),
+    column!("DEVICES", 1, "/devices"),
+    column!("SECRET", 3, "/secret"),
+    column!("CHANGED", 2, "/updated"),
 ];
 
 pub(super) async fn credentials(

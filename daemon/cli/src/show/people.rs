@@ -183,10 +183,13 @@ pub(super) async fn reset_password(
     }
 }
 
+/// Whoever has no authenticator needs none taken away.
 pub(super) async fn reset_totp(user: &str, client: &Client) -> Result<(), Trouble> {
     let seen = client.get(&user_path(user)).await?;
-    let path = format!("{}/totp", user_path(user));
-    client.delete(&path, seen.unchanged()).await?;
+    if text(&seen.body, "/totp") != "none" {
+        let path = format!("{}/totp", user_path(user));
+        client.delete(&path, seen.unchanged()).await?;
+    }
     Ok(())
 }
 
@@ -220,7 +223,7 @@ pub(super) async fn policy(
         }
     };
     let codes = match text(&policy, "/require_totp") {
-        nobody if nobody.is_empty() => "nobody has to".to_owned(),
+        nobody if nobody.is_empty() => "nobody".to_owned(),
         roles => roles,
     };
     output.item(&policy, &[("codes are required of", codes)])

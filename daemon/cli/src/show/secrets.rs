@@ -19,14 +19,10 @@ const VALUE_BYTES: u64 = 64 * 1024;
 const SECRETS: [Column; 5] = [
     column!("NAME", 0, "/name"),
     column!("VERSION", 1, "/version"),
-    column!("AGE", 0, "/age_seconds", age),
+    column!("AGE", 0, "/age_seconds", number span),
     column!("USED BY", 1, "/used_by"),
     column!("NOTE", 2, "/note"),
 ];
-
-fn age(secret: &Value, pointer: &str) -> String {
-    number(secret, pointer, span)
-}
 
 fn path(name: &str) -> String {
     format!("/api/v1/secrets/{}", segment(name))
@@ -48,7 +44,7 @@ pub(super) async fn run(words: &Secrets, client: &Client, output: &Output) -> Re
             if let Some(note) = note {
                 body.insert("note".into(), text_or_null(note));
             }
-            let (set, _new) = client.put_seen(&path(name), &Value::Object(body)).await?;
+            let set = client.put_seen(&path(name), &Value::Object(body)).await?;
             match output.is_json() {
                 true => show(&set.body, output),
                 false => {
@@ -121,7 +117,7 @@ fn show(secret: &Value, output: &Output) -> Result<(), Trouble> {
             ("name", text(secret, "/name")),
             ("reference", text(secret, "/reference")),
             ("note", text(secret, "/note")),
-            ("age", age(secret, "/age_seconds")),
+            ("age", number(secret, "/age_seconds", span)),
             ("versions", versions.join("; ")),
             ("used by", text(secret, "/used_by")),
             ("made", text(secret, "/created")),

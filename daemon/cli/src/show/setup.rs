@@ -51,7 +51,7 @@ fn already(state: &Value) -> Trouble {
 /// The daemon says who may; we say how.
 fn explained(trouble: Trouble) -> Trouble {
     match trouble.status() {
-        Some(403) => Trouble::NotNow(format!("{trouble}\nhint: sudo sotp setup")),
+        Some(403) => Trouble::NotNow(format!("{trouble}\nhint: this is for root: use sudo")),
         _ => trouble,
     }
 }
@@ -122,10 +122,11 @@ fn host_name() -> String {
 pub(super) async fn admin(words: &Admin, client: &Client, output: &Output) -> Result<(), Trouble> {
     let Admin::Reset { user, totp } = words;
     if *totp {
-        reset_totp(user, client).await?;
+        reset_totp(user, client).await.map_err(explained)?;
         talk(&format!("{user} signs in without a code"));
     }
-    reset_password(user, client, output).await
+    let reset = reset_password(user, client, output).await;
+    reset.map_err(explained)
 }
 
 #[cfg(test)]

@@ -1,1 +1,0 @@
-//! Access as a whole, over a store and secrets on a disk.
