@@ -61,7 +61,12 @@ fn shown(policy: &Policy) -> Response {
     tag = "people",
     responses((status = 200, description = "The policy", body = PolicyView, headers(("ETag" = String, description = "Its revision"))))
 )]
-pub(crate) async fn get_policy(State(api): State<Api>, uri: Uri) -> Result<Response, Problem> {
+pub(crate) async fn get_policy(
+    State(api): State<Api>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    caller.need_everywhere(Permission::PolicyRead)?;
     query::none(&uri)?;
     Ok(shown(api.store().people().policy()))
 }
@@ -90,7 +95,6 @@ pub(crate) async fn patch_policy(
     Json(patch): Json,
 ) -> Result<Response, Problem> {
     caller.need_everywhere(Permission::PolicyWrite)?;
-    caller.need_everywhere(Permission::PolicyRead)?;
     query::none(&uri)?;
     let by = caller.by();
     for _ in 0..patch::TRIES {

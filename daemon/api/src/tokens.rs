@@ -34,7 +34,7 @@ const KINDS: [&str; 2] = ["bearer", "hmac"];
 
 /// Requests per minute that a token can be given, and what one gets that is
 /// given no number.
-const REQUESTS: std::ops::RangeInclusive<u64> = 1..=100_000;
+const REQUESTS: std::ops::RangeInclusive<u64> = 1..=60_000;
 const REQUESTS_DEFAULT: u64 = 600;
 
 /// The longest life of a token: a year, and a day to change it on.
@@ -125,7 +125,7 @@ pub(crate) struct NewTokenBody {
     #[schema(example = "2027-03-31T00:00:00Z")]
     expires: String,
     /// Requests that it may make per minute; by default 600.
-    #[schema(minimum = 1, maximum = 100_000, example = 600)]
+    #[schema(minimum = 1, maximum = 60_000, example = 600)]
     requests_per_minute: Option<u32>,
 }
 
@@ -136,7 +136,7 @@ pub(crate) struct TokenBody {
     /// When it ends (RFC 3339): not later than before.
     expires: Option<String>,
     /// Requests that it may make per minute; null: 600.
-    #[schema(minimum = 1, maximum = 100_000)]
+    #[schema(minimum = 1, maximum = 60_000)]
     requests_per_minute: Option<u32>,
 }
 
