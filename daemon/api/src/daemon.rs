@@ -33,6 +33,12 @@ pub trait Daemon: Send + Sync + 'static {
     /// Writes the daemon's own metrics.
     fn metrics(&self, into: &mut Exposition);
 
+    /// Where and with what certificate the API is served over HTTPS; `None` where
+    /// it is not.
+    fn https(&self) -> Option<HttpsStatus> {
+        None
+    }
+
     /// Who gets mail by default; `None` where mail is not set up.
     fn mail_recipients(&self) -> Option<Vec<String>>;
 
@@ -112,6 +118,15 @@ pub struct IcmpStatus {
     pub v4: String,
     /// IPv6.
     pub v6: String,
+}
+
+/// How the API is served over HTTPS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpsStatus {
+    /// `https://host:port`.
+    pub url: String,
+    /// SHA-256 of the certificate, `AB:CD:…`.
+    pub fingerprint: String,
 }
 
 /// How mail goes.

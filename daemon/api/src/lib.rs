@@ -80,7 +80,9 @@ use secrets::Secrets;
 use store::Store;
 use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
 
-pub use daemon::{Daemon, DaemonStatus, IcmpStatus, MailStatus, PollNowRefused, SchedulerStatus};
+pub use daemon::{
+    Daemon, DaemonStatus, HttpsStatus, IcmpStatus, MailStatus, PollNowRefused, SchedulerStatus,
+};
 pub use exposition::{ExposedKind, Exposition};
 pub use openapi::openapi;
 pub use proxies::{Network, NotANetwork};

@@ -37,6 +37,11 @@ pub(crate) struct SetupLinkView {
     /// The page that takes it.
     #[schema(example = "/setup")]
     path: &'static str,
+    /// Where that page is served; empty where HTTPS is off.
+    #[schema(example = json!(["https://sotp.example.net:8443"]))]
+    urls: Vec<String>,
+    /// SHA-256 of the certificate there, to compare with what the browser shows.
+    fingerprint: Option<String>,
 }
 
 /// The first administrator, by the link.
@@ -107,10 +112,13 @@ pub(crate) async fn create_setup_link(
 ) -> Result<JsonAnswer<SetupLinkView>, Problem> {
     query::none(&uri)?;
     let offer = api.access().offer_setup(api.now())?;
+    let https = api.daemon().https();
     Ok(JsonAnswer(SetupLinkView {
         token: offer.token.expose().to_owned(),
         expires: offer.expires.to_string(),
         path: "/setup",
+        urls: https.iter().map(|https| https.url.clone()).collect(),
+        fingerprint: https.map(|https| https.fingerprint),
     }))
 }
 
