@@ -13,6 +13,10 @@ use crate::{Store, tables};
 /// Lines that are kept, whatever their age: the oldest go first.
 pub const MAX_AUDIT: u64 = 5_000_000;
 
+/// Characters of what was acted on: longer ones come from who was denied, and
+/// are cut.
+const OBJECT_CHARS: usize = 512;
+
 /// How what is asked for ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutcomeIs {
@@ -132,7 +136,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`ReadError::Corrupt`], [`ReadError::Io`].
+    /// [`ReadError::Corrupt`] if it comes to a line that is damaged or missing:
+    /// those before it are found with [`AuditAsk::before`]. [`ReadError::Io`].
     pub fn audit(&self, ask: &AuditAsk) -> Result<Vec<AuditRecord>, ReadError> {
         let lowered = ask.text.as_ref().map(|text| text.to_lowercase());
         self.read(|txn| find(txn, ask, lowered.as_deref()))
@@ -223,7 +228,7 @@ impl From<AuditDraft> for Line {
     fn from(draft: AuditDraft) -> Line {
         Line {
             action: draft.action,
-            object: draft.object,
+            object: draft.object.chars().take(OBJECT_CHARS).collect(),
             tenant: draft.tenant,
             outcome: draft.outcome,
             before: None,
@@ -302,32 +307,36 @@ pub(crate) fn settle(change: &Change<'_>, before: AuditMark, limit: u64) -> Resu
 
 /// Forgets lines from before `cutoff`, at most `count` of them.
 pub(crate) fn sweep(change: &Change<'_>, count: usize, cutoff: Timestamp) -> Result<(), Fault> {
-    forget_oldest(change, count, |line| line.at < cutoff)
+    forget_oldest(change, count, |line| {
+        line.is_some_and(|line| line.at < cutoff)
+    })
 }
 
-/// Takes lines away at the front as long as they are `old`, at most `count`,
-/// and keeps the hash of the last one: the chain begins after it.
+/// Takes lines away at the front as long as they are `old` (`None`: one that is
+/// damaged), at most `count`, and keeps the hash of the last one: the chain
+/// begins after it. After a damaged one, that it is broken stays visible.
 fn forget_oldest(
     change: &Change<'_>,
     count: usize,
-    old: impl Fn(&AuditRecord) -> bool,
+    old: impl Fn(Option<&AuditRecord>) -> bool,
 ) -> Result<(), Fault> {
     let mut anchor = None;
     let mut table = change.txn.open_table(AUDIT.definition())?;
     for _ in 0..count {
         let first = table.first()?;
-        let line = first.map(|(seq, sealed)| AUDIT.unseal(&seq.value(), sealed.value()));
-        let Some(line) = line.transpose()? else {
+        let first = first.map(|(seq, sealed)| {
+            let line = AUDIT.unseal(&seq.value(), sealed.value());
+            (seq.value(), line.ok())
+        });
+        let Some((seq, line)) = first else {
             break;
         };
-        if !old(&line) {
+        if !old(line.as_ref()) {
             break;
         }
-        table.remove(line.seq)?;
-        anchor = Some(AuditMark {
-            seq: line.seq,
-            hash: line.hash,
-        });
+        table.remove(seq)?;
+        let hash = line.map_or(AuditMark::START.hash, |line| line.hash);
+        anchor = Some(AuditMark { seq, hash });
     }
     drop(table);
     match anchor {
@@ -337,7 +346,7 @@ fn forget_oldest(
 }
 
 /// The hash of a line, as the format says (see `tables.rs`).
-fn hash_of(line: &AuditRecord) -> Digest {
+pub(crate) fn hash_of(line: &AuditRecord) -> Digest {
     let mut hash = Sha256::new();
     hash.update(b"sotp audit 1");
     hash.update(line.seq.to_be_bytes());
@@ -436,24 +445,38 @@ fn find(
     ask: &AuditAsk,
     lowered: Option<&str>,
 ) -> Result<Vec<AuditRecord>, Fault> {
+    let end = |end| {
+        AUDIT_END
+            .get(txn, end)
+            .map(|mark| mark.unwrap_or(AuditMark::START))
+    };
+    let (anchor, head) = (end(ANCHOR)?, end(HEAD)?);
     let table = txn.open_table(AUDIT.definition())?;
-    let before = ask.before.unwrap_or(u64::MAX);
+    let newest = ask
+        .before
+        .map_or(u64::MAX, |before| before.saturating_sub(1));
+    // the one that has to come next, going back
+    let mut next = head.seq.min(newest);
+    let mut rows = table.range(..=next)?.rev();
     let mut found = Vec::new();
-    for row in table.range(..before)?.rev() {
-        if found.len() >= ask.limit {
-            break;
-        }
-        let (seq, sealed) = row?;
+    while next > anchor.seq && found.len() < ask.limit {
+        let row = rows.next().transpose()?;
+        let row = row.filter(|(seq, _)| seq.value() == next);
+        let Some((seq, sealed)) = row else {
+            let missing = format!("line {next} of the audit log is missing");
+            return Err(Fault::Damage(missing));
+        };
         let line = AUDIT.unseal(&seq.value(), sealed.value())?;
         if ask.meets(&line, lowered) {
             found.push(line);
         }
+        next -= 1;
     }
     Ok(found)
 }
 
 /// Walks the chain from the anchor to the head.
-fn verify(txn: &ReadTransaction) -> Result<AuditVerdict, Fault> {
+pub(crate) fn verify(txn: &ReadTransaction) -> Result<AuditVerdict, Fault> {
     let anchor = mark(txn, ANCHOR)?;
     let head = mark(txn, HEAD)?;
     let mut verdict = AuditVerdict {

@@ -7,6 +7,8 @@
 //!   from memory and never wait for the disk. Reads of history
 //!   ([`Store::select`], [`Store::alerts`] and [`Store::outbox`] with past
 //!   ones) block on it: call them from a blocking thread.
+//! - A change says who makes it, and the line that tells of it in the audit log
+//!   is in the same transaction. Secrets come sealed, and go so.
 //! - What is read is what was written: every value carries a checksum, rows
 //!   that vanish are noticed, and damage is an error that names its place.
 //! - A full disk stops nothing but history: see [`StoreHealth`].

@@ -5,7 +5,7 @@
 //! in it leaves the old schema. It runs before anything is written to the file
 //! (see [`crate::disk`]), so one that fails leaves the file as it was.
 
-mod to_tenants;
+pub(crate) mod to_tenants;
 
 use std::fmt;
 use std::io;

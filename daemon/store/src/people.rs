@@ -35,6 +35,7 @@ pub struct People {
     users: BTreeMap<UserName, Arc<User>>,
     certificates: BTreeMap<String, UserName>,
     subjects: BTreeMap<OidcSubject, UserName>,
+    full_admins: usize,
     tenants: BTreeMap<TenantName, Arc<Tenant>>,
     tokens: BTreeMap<TokenId, Arc<TokenRecord>>,
     policy: Policy,
@@ -96,7 +97,7 @@ impl People {
     /// Whether somebody may do everything everywhere.
     #[must_use]
     pub fn has_full_admin(&self) -> bool {
-        self.users().any(|user| user.is_full_admin())
+        self.full_admins > 0
     }
 
     /// Counts changes of people, tenants, tokens and the policy since the
@@ -112,6 +113,7 @@ impl People {
             users: BTreeMap::new(),
             certificates: BTreeMap::new(),
             subjects: BTreeMap::new(),
+            full_admins: 0,
             tenants: BTreeMap::new(),
             tokens: BTreeMap::new(),
             policy: Policy::default(),
@@ -146,6 +148,7 @@ impl People {
         if let Some(subject) = &user.oidc {
             self.subjects.insert(subject.clone(), user.name.clone());
         }
+        self.full_admins += usize::from(user.is_full_admin());
         self.users.insert(user.name.clone(), user);
     }
 
@@ -153,6 +156,7 @@ impl People {
         let Some(user) = self.users.remove(name) else {
             return;
         };
+        self.full_admins -= usize::from(user.is_full_admin());
         if let Some(subject) = &user.certificate {
             self.certificates.remove(subject);
         }

@@ -108,7 +108,7 @@ fn create(
     let known = sessions.get(&session.id).map(|_| 1);
     or_refuse!(checks::expected("session", &session.id.0, known, Some(0)));
     let superfluous = superfluous(sessions, &session.user);
-    if superfluous.is_empty() {
+    if superfluous.is_empty() && sessions.len() >= MAX_SESSIONS {
         let running = sessions.values().filter(|kept| kept.expires > now);
         or_refuse!(checks::room("sessions", running.count(), MAX_SESSIONS));
     }

@@ -4,20 +4,26 @@
 
 use std::sync::Once;
 
-use model::{AlertState, DeviceId, Facts, Timestamp};
+use model::{
+    AlertState, DeviceId, Facts, KeyRing, Policy, Role, SecretName, SessionId, Timestamp, TokenId,
+    UserName,
+};
 
 use super::sim::{Dice, SimDisk};
 use super::support::*;
 use crate::error::Fault;
 use crate::{
-    AlertsAsk, Judgement, OpenError, OutboxAsk, ReadError, Store, StoreError, StoreOptions,
-    WriterEnd,
+    AlertsAsk, AuditAsk, Judgement, OpenError, OutboxAsk, ReadError, Store, StoreError,
+    StoreOptions, StoredAnswer, WriterEnd,
 };
 
 const PAGE: usize = 4_096;
 const DEVICES: u64 = 8;
 const ROWS: u64 = 150;
 const ALERTS: u64 = 60;
+const PEOPLE: usize = 12;
+/// Users, secrets, tokens, a tenant, the policy, devices.
+const LINES: u64 = 3 * PEOPLE as u64 + 2 + DEVICES;
 
 /// Keeps redb's panics, which are expected here, out of the output.
 pub(super) fn hush_redb() {
@@ -38,8 +44,87 @@ fn value_of(device: u64, row: u64) -> f64 {
     f64::from(value)
 }
 
+/// People, and what belongs to them.
+fn fill_people(store: &Store) {
+    block_on(async {
+        for n in 1..=PEOPLE {
+            let name = format!("u{n}");
+            let user = user(&name, Role::Admin);
+            store.create_user(by(), user, NOW).await.unwrap();
+            let session = session(&name, &name, NOW);
+            store.create_session(session, NOW).await.unwrap();
+            let secret = secret(&name, &[&format!("value {n}")]);
+            store.put_secret(by(), secret, None, NOW).await.unwrap();
+            let token = token(&name, &name);
+            store.create_token(by(), token, None, NOW).await.unwrap();
+        }
+        let tenant = tenant("acme", None);
+        store.put_tenant(by(), tenant, None, NOW).await.unwrap();
+        let policy = Policy::default();
+        store.put_policy(by(), policy, 0, NOW).await.unwrap();
+        let ring = KeyRing::default();
+        let refused = store.put_key_ring(by(), ring, 0, NOW).await;
+        assert!(refused.is_err(), "a key is in use");
+        let answer = StoredAnswer {
+            request: digest(1),
+            status: 201,
+            headers: Vec::new(),
+            body: b"body".to_vec(),
+            at: NOW,
+        };
+        store.put_idempotent(digest(1), answer, NOW).await.unwrap();
+    });
+}
+
+/// People are read at the start, and right or not there; the log is read from
+/// the disk.
+fn check_people(store: &Store, story: &str) -> usize {
+    let people = store.people();
+    for n in 1..=PEOPLE {
+        let name = format!("u{n}");
+        let user = people.user(&UserName(name.clone())).unwrap();
+        assert!(user.is_full_admin(), "{story}");
+        let session = store.sessions()[&SessionId(name.clone())].clone();
+        assert_eq!(session.user, user.name, "{story}");
+        let secret = store.secret(&SecretName(name.clone())).unwrap();
+        let value = opened(secret.versions[0].sealed.as_ref().unwrap());
+        assert_eq!(value, Some(format!("value {n}")), "{story}");
+        assert_eq!(people.token(&TokenId(name.clone())).unwrap().name, name);
+    }
+    assert_eq!(people.tenants().count(), 2, "{story}");
+    assert_eq!(people.policy().revision, 1, "{story}");
+    assert_eq!(store.idempotent(&digest(1)).unwrap().body, b"body");
+    check_log(store, story)
+}
+
+fn check_log(store: &Store, story: &str) -> usize {
+    let mut errors = 0;
+    match store.audit(&AuditAsk::newest(usize::MAX)) {
+        Ok(lines) => {
+            let objects = lines
+                .iter()
+                .filter(|line| line.object.starts_with("user:u"));
+            assert_eq!(
+                objects.count(),
+                PEOPLE,
+                "{story}: lines are gone in silence"
+            );
+        }
+        Err(_) => errors += 1,
+    }
+    match store.verify_audit() {
+        Ok(verdict) if verdict.broken.is_none() => {
+            assert_eq!(verdict.lines, LINES, "{story}");
+            assert_eq!(errors, 0, "{story}");
+        }
+        _ => errors += 1,
+    }
+    errors
+}
+
 /// A store with something in every table.
 fn fill(store: &Store) {
+    fill_people(store);
     for device in 1..=DEVICES {
         create(store, &format!("d{device}"), &format!("10.0.0.{device}"));
     }
@@ -107,6 +192,7 @@ fn check(store: &Store, story: &str) -> usize {
         errors += check_history(store, device, story);
     }
     errors += check_past(store, story);
+    errors += check_people(store, story);
     errors
 }
 

@@ -259,7 +259,7 @@ fn a_device_and_its_credential_come_together_or_not_at_all() {
     assert_eq!(home.open().credential(&name("lab")), None);
 }
 
-fn rule(name: &str, source: RuleSource) -> Rule {
+pub(super) fn rule(name: &str, source: RuleSource) -> Rule {
     Rule {
         name: RuleName(name.into()),
         severity: Severity::Critical,

@@ -1,9 +1,13 @@
 //! Stories that need the whole store.
 
+mod audit;
 mod damage;
 mod disk_full;
 mod life;
+mod migration;
+mod people;
 mod power_loss;
 mod samples;
+mod secrets;
 mod sim;
 mod support;

@@ -1,7 +1,10 @@
 //! The power goes at any moment, also while the store recovers from the last
 //! time: what was acknowledged is there, what was not is whole or absent.
 
-use model::{AlertId, AlertState, CredentialName, DeviceDraft, OutboxId, Timestamp};
+use model::{
+    AlertId, AlertState, CredentialName, DeviceDraft, OutboxId, Role, SessionId, Timestamp,
+    UserName,
+};
 
 use super::sim::{Dice, SimDisk};
 use super::support::*;
@@ -17,6 +20,7 @@ const THREADS: usize = 6;
 #[derive(Default)]
 struct Acknowledged {
     devices: Vec<u32>,
+    people: Vec<u32>,
     judgements: Vec<u32>,
     samples: Vec<u32>,
     heard: u32,
@@ -37,8 +41,9 @@ fn credential_of(n: u32) -> CredentialName {
 /// Writes one thing after the other until the disk takes no more.
 fn live(store: &Store, dice: &mut Dice, from: u32, done: &mut Acknowledged) -> u32 {
     for n in from..from + 60 {
-        let written = match dice.below(4) {
+        let written = match dice.below(5) {
             0 => write_device(store, n, &mut done.devices),
+            4 => write_person(store, n, &mut done.people),
             1 => write_judgement(store, n, &mut done.judgements),
             _ => write_samples(store, n, &mut done.samples),
         };
@@ -59,6 +64,18 @@ fn write_device(store: &Store, n: u32, done: &mut Vec<u32>) -> bool {
     let written = block_on(store.create_device(by(), device, brought, NOW)).is_ok();
     done.extend(written.then_some(n));
     written
+}
+
+fn write_person(store: &Store, n: u32, done: &mut Vec<u32>) -> bool {
+    let name = format!("u{n}");
+    let written = block_on(async {
+        let user = user(&name, Role::Admin);
+        store.create_user(by(), user, NOW).await?;
+        let session = session(&name, &name, NOW);
+        store.create_session(session, NOW).await
+    });
+    done.extend(written.is_ok().then_some(n));
+    written.is_ok()
 }
 
 fn write_judgement(store: &Store, n: u32, done: &mut Vec<u32>) -> bool {
@@ -124,9 +141,18 @@ fn missing(store: &Store, done: &Acknowledged) -> Option<String> {
     if told.len() != (0..done.heard).filter(open).count() || !told.iter().all(open) {
         return Some(format!("alerts and mails do not belong together: {told:?}"));
     }
+    let people = store.people();
+    for n in &done.people {
+        let name = format!("u{n}");
+        let session = store.sessions().contains_key(&SessionId(name.clone()));
+        if !session || people.user(&UserName(name)).is_none() {
+            return Some(format!("person {n} or their session is lost"));
+        }
+    }
     let verdict = store.verify_audit().unwrap();
-    // the device, its credential and its secret
-    if verdict.broken.is_some() || verdict.lines != 3 * inventory.len() as u64 {
+    // the device, its credential and its secret; the person
+    let lines = 3 * inventory.len() + people.users().count();
+    if verdict.broken.is_some() || verdict.lines != lines as u64 {
         return Some(format!("the audit log does not fit: {verdict:?}"));
     }
     let points = points(store, 1);

@@ -1,22 +1,24 @@
 //! A store in a folder of its own, and things to put in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use model::{
-    Actor, Alert, AlertId, AlertState, Breaks, By, Channel, Check, Columns, CredentialKind,
-    CredentialName, CredentialRecord, Delivery, DeliveryState, Device, DeviceDraft, DeviceId,
-    GroupKey, KeyId, Labels, MetricKind, NotificationEvent, OutboxId, Outcome, PollReport, PollRow,
-    RuleName, SealedValue, SecretName, SecretRecord, SecretVersion, SeriesKey, Severity,
-    TenantName, Timestamp,
+    Actor, Alert, AlertId, AlertState, AuditDraft, AuditOutcome, AuditRecord, Binding, Breaks, By,
+    Channel, Check, Columns, CredentialKind, CredentialName, CredentialRecord, Delivery,
+    DeliveryState, Device, DeviceDraft, DeviceId, Digest, GroupKey, KeyId, Labels, MetricKind,
+    NotificationEvent, OutboxId, Outcome, PasswordHash, PollReport, PollRow, Quota, Role, RuleName,
+    Scope, SealedValue, SecretName, SecretRecord, SecretVersion, SeriesKey, SessionId,
+    SessionRecord, Severity, SignIn, Tenant, TenantName, Timestamp, TokenId, TokenProof,
+    TokenRecord, User, UserName,
 };
 
 use crate::disk::{self, FileMedium};
 use crate::writer::Pace;
-use crate::{Point, Refusal, Select, Store, StoreOptions, WriteError};
+use crate::{AuditAsk, Point, Refusal, Select, Store, StoreOptions, WriteError};
 
 /// When the stories play.
 pub(super) const NOW: Timestamp = Timestamp(1_795_230_000_000);
@@ -280,4 +282,111 @@ pub(super) fn delivery(next: u64) -> Delivery {
         attempts: 0,
         last_error: None,
     }
+}
+
+/// Somebody with this role everywhere.
+pub(super) fn user(name: &str, role: Role) -> User {
+    User {
+        name: UserName(name.to_owned()),
+        full_name: None,
+        email: None,
+        bindings: vec![Binding {
+            role,
+            scope: Scope::default(),
+        }],
+        active: true,
+        password: Some(PasswordHash("canary-password-hash".to_owned())),
+        password_changed: Some(NOW),
+        must_change_password: false,
+        totp: None,
+        certificate: None,
+        oidc: None,
+        created: NOW,
+        updated: NOW,
+        last_login: None,
+        revision: 0,
+    }
+}
+
+/// A digest that is unlike that of any other number.
+pub(super) fn digest(n: u64) -> Digest {
+    let mut bytes = [0xA5; 32];
+    bytes[..8].copy_from_slice(&n.to_be_bytes());
+    Digest(bytes)
+}
+
+pub(super) fn session(id: &str, user: &str, used: Timestamp) -> SessionRecord {
+    SessionRecord {
+        id: SessionId(id.to_owned()),
+        user: UserName(user.to_owned()),
+        how: SignIn::Password,
+        origin: "10.0.0.9".to_owned(),
+        agent: None,
+        created: used,
+        used,
+        expires: used.plus(Duration::from_secs(86_400)),
+        refresh: digest(1),
+        previous: None,
+    }
+}
+
+pub(super) fn tenant(name: &str, devices: Option<u64>) -> Tenant {
+    Tenant {
+        name: TenantName(name.to_owned()),
+        note: None,
+        quota: Quota {
+            devices,
+            ..Quota::default()
+        },
+        created: NOW,
+        updated: NOW,
+        revision: 0,
+    }
+}
+
+pub(super) fn token(id: &str, name: &str) -> TokenRecord {
+    TokenRecord {
+        id: TokenId(id.to_owned()),
+        name: name.to_owned(),
+        proof: TokenProof::Bearer(digest(9)),
+        bindings: Vec::new(),
+        permissions: BTreeSet::new(),
+        requests_per_minute: 60,
+        created_by: "user:jane".to_owned(),
+        created: NOW,
+        expires: NOW.plus(Duration::from_secs(86_400)),
+        last_used: None,
+        revision: 0,
+    }
+}
+
+/// All lines of the audit log, oldest first.
+pub(super) fn audit_lines(store: &Store) -> Vec<AuditRecord> {
+    let mut lines = store.audit(&AuditAsk::newest(usize::MAX)).unwrap();
+    lines.reverse();
+    lines
+}
+
+pub(super) fn note(action: &str, object: &str) -> AuditDraft {
+    AuditDraft {
+        action: action.to_owned(),
+        object: object.to_owned(),
+        tenant: None,
+        outcome: AuditOutcome::Done,
+        after: None,
+    }
+}
+
+/// Does all of these at once.
+pub(super) fn all_at_once<T: Send + 'static>(
+    asked: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    block_on(async {
+        let tasks: Vec<_> = asked.into_iter().map(tokio::spawn).collect();
+        let mut answers = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            answers.push(task.await.unwrap());
+        }
+        answers
+    })
 }
