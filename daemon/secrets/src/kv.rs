@@ -130,10 +130,13 @@ impl Kv {
         due.into_iter().map(|(_, which)| which).collect()
     }
 
-    /// When the next value has to be asked for again.
+    /// When the next value has to be asked for again; those that could not be
+    /// had when they were due wait for the next round.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        let oldest = self.lock().values().map(|held| held.fetched).min();
-        oldest.map(|fetched| fetched + self.cache)
+        let now = Instant::now();
+        let held = self.lock();
+        let due = held.values().map(|held| held.fetched + self.cache);
+        due.filter(|at| *at > now).min()
     }
 
     /// How many values in memory are beyond their time.
@@ -220,28 +223,28 @@ impl Kv {
         self.remove_leftover(name).await;
     }
 
-    /// Removes what could not be removed before.
-    pub(crate) async fn remove_leftovers(&self) {
+    /// Removes what could not be removed before; whether nothing is left.
+    pub(crate) async fn remove_leftovers(&self) -> bool {
         let names: Vec<SecretName> = self.lock_leftovers().iter().cloned().collect();
         for name in names {
             if !self.remove_leftover(&name).await {
-                return;
+                return false;
             }
         }
+        true
     }
 
     async fn remove_leftover(&self, name: &SecretName) -> bool {
         let path = format!("{}/metadata/{}", self.mount, self.below(name));
         match self.vault.ask(Method::DELETE, &path, None).await {
-            Ok(_) | Err(VaultError::NotFound(_)) => {
-                self.lock_leftovers().remove(name);
-                true
-            }
+            Ok(_) | Err(VaultError::NotFound(_)) => {}
+            Err(error) if error.is_down() => return false,
             Err(error) => {
-                tracing::warn!(secret = %name, %error, "its value is not removed yet");
-                false
+                tracing::error!(secret = %name, %error, "its values stay on the server: remove them there");
             }
         }
+        self.lock_leftovers().remove(name);
+        true
     }
 
     fn data(&self, name: &SecretName) -> String {

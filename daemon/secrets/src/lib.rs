@@ -38,7 +38,7 @@ mod vault;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{By, SealedValue, SecretName, SecretRecord, SecretVersion, Timestamp, checked_name};
+use model::{By, SealedValue, SecretName, SecretRecord, SecretVersion, Timestamp};
 use store::{MAX_SECRET_VERSIONS, Refusal, Store, WriteError};
 use tokio::sync::Notify;
 
@@ -58,6 +58,9 @@ use vault::Vault;
 /// Bytes of a value: ten versions of it fit into what the store keeps of one
 /// secret.
 pub const MAX_VALUE_BYTES: usize = 6 * 1024;
+
+/// Bytes of a name: that of a credential's own secret is the longest.
+const MAX_NAME_BYTES: usize = 256;
 
 /// Bytes of a note.
 const MAX_NOTE_BYTES: usize = 512;
@@ -348,6 +351,7 @@ impl Secrets {
             && self.inner.store.secret(name).is_none()
         {
             kv.delete(name).await;
+            self.inner.wake.notify_one();
         }
     }
 
@@ -610,22 +614,24 @@ fn new_record(name: &SecretName, now: Timestamp) -> SecretRecord {
     }
 }
 
-/// `name`, `tenant/name`, `.folder/name`: what can stand in a path.
+/// `name`, `tenant/name`, `.folder/name`: what can stand in a path. The store
+/// has more to say of names.
 fn check_name(name: &SecretName) -> Result<(), SecretsError> {
-    let bad = |why| SecretsError::BadName {
-        name: name.0.chars().take(128).collect(),
-        why,
+    let bad = |why| {
+        Err(SecretsError::BadName {
+            name: name.0.chars().take(128).collect(),
+            why,
+        })
     };
-    checked_name(&name.0).map_err(|error| bad(error.why))?;
     let parts: Vec<&str> = name.0.split('/').collect();
-    if parts.len() > 2 {
-        return Err(bad("it has more than one \"/\""));
-    }
-    match parts.iter().all(|part| !matches!(*part, "" | "." | "..")) {
-        true => Ok(()),
-        false => Err(bad(
-            "nothing, \".\" or \"..\" stands on a side of its \"/\"",
-        )),
+    match parts.as_slice() {
+        _ if name.0.len() > MAX_NAME_BYTES => bad("it is longer than 256 bytes"),
+        _ if name.0.chars().any(char::is_control) => bad("it contains a control character"),
+        [] | [_, _, _, ..] => bad("it has more than one \"/\""),
+        parts if parts.iter().any(|part| matches!(*part, "" | "." | "..")) => {
+            bad("nothing, \".\" or \"..\" stands for one of its parts")
+        }
+        _ => Ok(()),
     }
 }
 

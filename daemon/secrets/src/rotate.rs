@@ -57,7 +57,7 @@ pub(crate) enum Step {
 
 impl Secrets {
     /// Changes the key that wraps the keys of values: to `new`, or to a new
-    /// version in OpenBao or Vault. Goes on with a change that was interrupted.
+    /// version in OpenBao or Vault (where `new` is of no matter). Goes on with a change that was interrupted.
     /// Values can be read and set all the time; returns when nothing needs the
     /// old key any more. A change that is done already is none to fail at. See the file for what holds where it is interrupted.
     ///
@@ -85,7 +85,7 @@ impl Secrets {
         self.finish_rotation(by, now).await
     }
 
-    async fn begin_with_key(
+    pub(crate) async fn begin_with_key(
         &self,
         keys: &Keys,
         by: &By,
@@ -177,7 +177,11 @@ impl Secrets {
     }
 
     /// Takes all keys but the active one out of the ring.
-    async fn drop_keys(&self, by: &By, now: Timestamp) -> Result<(Vec<KeyId>, KeyId), WriteError> {
+    pub(crate) async fn drop_keys(
+        &self,
+        by: &By,
+        now: Timestamp,
+    ) -> Result<(Vec<KeyId>, KeyId), WriteError> {
         let before = self.inner.store.key_ring();
         let ring = self.change_ring(by, now, |ring| {
             let active = ring.keys.last().filter(|_| ring.keys.len() > 1);

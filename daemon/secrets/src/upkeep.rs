@@ -88,6 +88,10 @@ impl Secrets {
 
     /// One round; whether all of it could be done.
     async fn upkeep(&self, now: Timestamp) -> bool {
+        if let Some(kv) = &self.inner.kv {
+            // also while the server is down: nothing is kept beyond its time
+            kv.tidy(&self.wanted().into_iter().collect::<HashSet<Which>>());
+        }
         for vault in &self.inner.vaults {
             if let Err(error) = vault.keep_signed_in().await {
                 tracing::debug!(server = vault.address(), %error, "not signed in");
@@ -186,12 +190,10 @@ impl Secrets {
     // --- KV
 
     async fn keep_fetched(&self, kv: &Kv) -> bool {
-        let wanted = self.wanted();
-        kv.tidy(&wanted.iter().cloned().collect::<HashSet<Which>>());
-        kv.remove_leftovers().await;
-        let mut due = kv.due(wanted).into_iter();
+        let mut went_well = kv.remove_leftovers().await;
+        let mut due = kv.due(self.wanted()).into_iter();
+        let mut refused: Vec<(SecretName, VaultError)> = Vec::new();
         let mut running = JoinSet::new();
-        let mut went_well = true;
         loop {
             while went_well && running.len() < TOGETHER {
                 let Some((name, version)) = due.next() else {
@@ -203,19 +205,20 @@ impl Secrets {
                     (name, refreshed)
                 });
             }
-            let Some(done) = running.join_next().await else {
-                return went_well;
-            };
-            match done {
-                Ok((_, Ok(()))) => {}
-                Ok((name, Err(error))) => {
-                    // one that is refused does not keep the others from coming
-                    went_well &= !error.is_down();
-                    tracing::warn!(secret = %name, %error, "its value is not fetched");
-                }
-                Err(error) => tracing::error!(%error, "fetching a value failed"),
+            match running.join_next().await {
+                None => break,
+                Some(Ok((_, Ok(())))) => {}
+                Some(Ok((_, Err(error)))) if error.is_down() => went_well = false,
+                // one that is refused does not keep the others from coming
+                Some(Ok((name, Err(error)))) => refused.push((name, error)),
+                Some(Err(error)) => tracing::error!(%error, "fetching a value failed"),
             }
         }
+        if let Some((name, error)) = refused.first() {
+            let count = refused.len();
+            tracing::warn!(secret = %name, %error, count, "values are refused, this one first");
+        }
+        went_well
     }
 
     /// The values in use that lie in OpenBao or Vault.

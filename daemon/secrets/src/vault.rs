@@ -206,28 +206,40 @@ impl Vault {
         let Some(life) = token.life.filter(|life| life.renew_at <= Instant::now()) else {
             return Ok(());
         };
-        if token.renewable {
-            let path = "auth/token/renew-self";
-            match self
-                .send(Method::POST, path, Some(&json!({})), Some(&token))
-                .await
-            {
-                Ok(answer) => {
-                    let renewed = token_in(&answer, Some(life.first))?;
-                    let granted = renewed.life.map(|life| life.ends - Instant::now());
-                    // near its longest life less and less is granted
-                    if granted.is_none_or(|granted| granted * 2 >= life.first) {
-                        *self.lock_token() = Some(Arc::new(renewed));
-                        self.note(None);
-                        return Ok(());
-                    }
-                }
-                Err(error) if error.is_down() => return Err(error),
-                Err(error) => tracing::info!(%error, "the token is not renewed: signing in anew"),
+        let renewed = match self.renewed(&token, life.first).await {
+            Some(renewed) => renewed,
+            // until that is done the old one serves
+            None => {
+                let _one = self.signing_in.lock().await;
+                self.sign_in().await?
+            }
+        };
+        *self.lock_token() = Some(Arc::new(renewed));
+        self.note(None);
+        Ok(())
+    }
+
+    /// The token with a new life, if it gets one that is worth it: near its
+    /// longest life less and less is granted, and then an error of status 500.
+    async fn renewed(&self, token: &Token, first: Duration) -> Option<Token> {
+        if !token.renewable {
+            return None;
+        }
+        let (path, body) = ("auth/token/renew-self", json!({}));
+        let answer = self
+            .send(Method::POST, path, Some(&body), Some(token))
+            .await;
+        match answer.and_then(|answer| token_in(&answer, Some(first))) {
+            Ok(renewed) => {
+                let granted = renewed.life.map(|life| life.ends - Instant::now());
+                let is_worth_it = granted.is_none_or(|granted| granted * 2 >= first);
+                is_worth_it.then_some(renewed)
+            }
+            Err(error) => {
+                tracing::info!(%error, "the token is not renewed: signing in anew");
+                None
             }
         }
-        self.forget(&token);
-        self.token().await.map(|_token| ())
     }
 
     async fn token(&self) -> Result<Arc<Token>, VaultError> {
