@@ -14,9 +14,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::Access;
 use collect::{Pinger, Resolver, SnmpEngine};
 use config::Settings;
-use notify::{MailHealth, Mailer};
+use notify::MailHealth;
+use rustls::ServerConfig;
+use secrets::Secrets;
 use store::Store;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -26,12 +29,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::failure::Failure;
+use crate::https::Tls;
 use crate::journal::LogLevel;
 use crate::judge::Judge;
+use crate::mail::Plan;
 use crate::poll::{Collectors, Pace, Poller};
 use crate::settings::{self, Everything};
 use crate::status::Board;
-use crate::{clock, reload, systemd, watchdog};
+use crate::{audit, clock, https, mail, reload, sealing, systemd, watchdog};
 
 /// What the poller and then the rules get to finish what they have in hand.
 const GRACE: Duration = Duration::from_secs(5);
@@ -57,7 +62,12 @@ pub(crate) struct App {
     notify: Stage,
     watchdog: Stage,
     api: Stage,
+    https: Option<Stage>,
     health: Option<Stage>,
+    secrets: Stage,
+    access: Stage,
+    mail: Stage,
+    audit: Stage,
     pub(crate) knobs: Knobs,
 }
 
@@ -71,7 +81,10 @@ pub(crate) struct Knobs {
     pub(crate) snmp: SnmpEngine,
     pub(crate) pace: watch::Sender<Pace>,
     pub(crate) recipients: watch::Sender<Vec<String>>,
-    pub(crate) mailer: watch::Sender<Option<Arc<Mailer>>>,
+    pub(crate) mail: watch::Sender<Plan>,
+    /// What HTTPS is served with, if it is served.
+    pub(crate) tls: Option<watch::Sender<Arc<ServerConfig>>>,
+    pub(crate) access: Access,
     pub(crate) board: Board,
     pub(crate) log_level: LogLevel,
 }
@@ -119,21 +132,31 @@ impl App {
     /// Opens the store and binds the sockets, then starts the stages.
     pub(crate) async fn start(everything: Everything, log_level: LogLevel) -> Result<App, Failure> {
         let Everything {
-            settings,
             rules,
-            mailer,
+            tls,
+            secrets,
+            mail,
         } = everything;
+        let settings = mail.settings.clone();
         systemd::extend_timeout(OPENING);
         let store = open_store(&settings).await?;
         store.set_file_rules(rules);
+        let secrets = sealing::open(&store, secrets).await?;
+        let access = start_access(&store, &secrets, &settings).await?;
         let socket = bind_socket(&settings.api.socket).await?;
         let collectors = start_collectors(&settings).await?;
         let (pace, pace_seen) = watch::channel(settings::pace(&settings));
         let (recipients, recipients_seen) = watch::channel(settings::recipients(&settings));
-        let (mailer, mailer_seen) = watch::channel(mailer.map(Arc::new));
+        let (mailer, mailer_seen) = watch::channel(None);
+        let (mail, mail_seen) = watch::channel(mail);
         let health = MailHealth::default();
         let judge = Judge::new(store.clone());
-        let (poller, handle) = Poller::new(store.clone(), collectors.clone(), pace_seen.clone());
+        let (poller, handle) = Poller::new(
+            store.clone(),
+            secrets.clone(),
+            collectors.clone(),
+            pace_seen.clone(),
+        );
         let board = Board {
             started: clock::now(),
             store: store.clone(),
@@ -145,14 +168,36 @@ impl App {
             recipients: recipients_seen.clone(),
             mail_is_set: mailer_seen.clone(),
             troubles: Arc::default(),
+            https: settings.api.https.map(|address| {
+                let name = https::name(&settings);
+                format!("https://{name}:{}", address.port())
+            }),
+            fingerprint: Arc::default(),
+            settings: Arc::new(settings.clone()),
         };
+        let first = mail.borrow().mailer(&secrets, &board)?;
+        mailer.send_replace(first.map(Arc::new));
 
         let api = api::Api::new(
             store.clone(),
+            secrets.clone(),
+            access.clone(),
             Arc::new(board.clone()),
             settings::api(&settings),
         );
         let api_stage = Stage::start("the API", |stop| api::serve_unix(socket, api.clone(), stop));
+        let (tls, https_stage) = start_https(&settings, tls, &api, &board);
+        let secrets_stage = Stage::start("the secrets", |stop| {
+            let secrets = secrets.clone();
+            async move { secrets.run(clock::now, stop).await }
+        });
+        let access_stage = Stage::start("access", |stop| keep_access(access.clone(), stop));
+        let audit_stage = Stage::start("the audit log's head", |stop| {
+            audit::tell_the_journal(store.clone(), stop)
+        });
+        let mail_stage = Stage::start("the mail settings", |stop| {
+            mail::follow(mail_seen, secrets.clone(), board.clone(), mailer, stop)
+        });
         let health_stage = settings.api.listen.map(|address| {
             let board = board.clone();
             Stage::start("the health listener", |stop| {
@@ -176,7 +221,12 @@ impl App {
             notify,
             watchdog,
             api: api_stage,
+            https: https_stage,
             health: health_stage,
+            secrets: secrets_stage,
+            access: access_stage,
+            mail: mail_stage,
+            audit: audit_stage,
             knobs: Knobs {
                 started_with: settings,
                 store: store.clone(),
@@ -184,7 +234,9 @@ impl App {
                 snmp: collectors.snmp,
                 pace,
                 recipients,
-                mailer,
+                mail,
+                tls,
+                access,
                 board,
                 log_level,
             },
@@ -204,12 +256,6 @@ impl App {
     /// Ends when a stage ended by itself, which is a fault.
     pub(crate) async fn fault(&mut self) -> Failure {
         let writer = self.store.clone();
-        let health = async {
-            match &mut self.health {
-                Some(stage) => stage.gone().await,
-                None => std::future::pending().await,
-            }
-        };
         let stage = tokio::select! {
             () = writer.writer_gone() => return writer_gone(&writer),
             stage = self.poller.gone() => stage,
@@ -217,7 +263,12 @@ impl App {
             stage = self.notify.gone() => stage,
             stage = self.watchdog.gone() => stage,
             stage = self.api.gone() => stage,
-            stage = health => stage,
+            stage = self.secrets.gone() => stage,
+            stage = self.access.gone() => stage,
+            stage = self.mail.gone() => stage,
+            stage = self.audit.gone() => stage,
+            stage = gone_if_any(&mut self.https) => stage,
+            stage = gone_if_any(&mut self.health) => stage,
         };
         Failure::StageGone { stage }
     }
@@ -233,20 +284,73 @@ impl App {
             warn!("the disk does not answer; what was measured last is not judged");
         }
         self.judge.stop(GRACE).await;
-        let health = async {
-            if let Some(health) = self.health {
-                health.stop(LAST_GRACE).await;
-            }
-        };
+        tokio::join!(self.mail.stop(GRACE), self.audit.stop(GRACE));
         tokio::join!(
             self.notify.stop(LAST_GRACE),
             self.api.stop(LAST_GRACE),
-            health
+            stop_if_any(self.https),
+            stop_if_any(self.health),
         );
+        tokio::join!(self.access.stop(GRACE), self.secrets.stop(GRACE));
         // while the store's lock is ours, so that it is not a successor's socket
         let _ = std::fs::remove_file(&self.knobs.started_with.api.socket);
         close(self.store).await
     }
+}
+
+/// Ends when the stage does; never, if there is none.
+async fn gone_if_any(stage: &mut Option<Stage>) -> &'static str {
+    match stage {
+        Some(stage) => stage.gone().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn stop_if_any(stage: Option<Stage>) {
+    if let Some(stage) = stage {
+        stage.stop(LAST_GRACE).await;
+    }
+}
+
+/// Lets people in. Reads the certificates of the OpenID provider.
+async fn start_access(
+    store: &Store,
+    secrets: &Secrets,
+    settings: &Settings,
+) -> Result<Access, Failure> {
+    let (store, secrets) = (store.clone(), secrets.clone());
+    let settings = settings::access(settings);
+    let now = clock::now();
+    let started = tokio::task::spawn_blocking(move || Access::new(store, secrets, settings, now));
+    match started.await {
+        Ok(started) => started.map_err(Failure::Access),
+        Err(_panicked) => Err(Failure::StageGone { stage: "access" }),
+    }
+}
+
+async fn keep_access(access: Access, stop: CancellationToken) {
+    tokio::select! {
+        () = access.run(clock::now) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// The sender takes what a reload reads.
+fn start_https(
+    settings: &Settings,
+    tls: Option<Tls>,
+    api: &api::Api,
+    board: &Board,
+) -> (Option<watch::Sender<Arc<ServerConfig>>>, Option<Stage>) {
+    let (Some(address), Some(tls)) = (settings.api.https, tls) else {
+        return (None, None);
+    };
+    board.note_fingerprint(tls.fingerprint);
+    let (config, config_seen) = watch::channel(tls.server);
+    let stage = Stage::start("HTTPS", |stop| {
+        https::serve(address, config_seen, api.clone(), board.clone(), stop)
+    });
+    (Some(config), Some(stage))
 }
 
 /// Whether another start can help decides the exit code: a defect may not come

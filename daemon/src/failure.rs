@@ -25,6 +25,22 @@ pub(crate) enum Failure {
     Settings(config::Problems),
     #[error("the secret cannot be used")]
     Secret(#[source] config::SecretError),
+    #[error(
+        "there is no key to seal secrets with: make one with `sotpd new-key FILE` and name it as secrets.key_file, or hand it over as the credential sotp-kek"
+    )]
+    NoKey,
+    #[error("the key to seal secrets with cannot be used")]
+    KeyFile(#[source] secrets::KeyFileError),
+    #[error(
+        "the SecretID for OpenBao or Vault is missing: name it as vault.secret_id_file, or hand it over as the credential vault-secret-id"
+    )]
+    NoVault,
+    #[error("the secrets cannot be opened")]
+    Secrets(#[source] secrets::SecretsError),
+    #[error("people cannot be let in")]
+    Access(#[source] access::AccessError),
+    #[error("HTTPS cannot be set up")]
+    Tls(#[source] api::tls::TlsError),
     #[error("the mail settings cannot be used")]
     Mail(#[source] notify::MailError),
     #[error("the store cannot be used")]
@@ -69,14 +85,25 @@ impl Failure {
     /// See `RestartPreventExitStatus=` in systemd/sotpd.service.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Failure::Settings(_) | Failure::Secret(_) | Failure::Mail(_) => EX_CONFIG,
+            Failure::Settings(_)
+            | Failure::Secret(_)
+            | Failure::Mail(_)
+            | Failure::NoKey
+            | Failure::KeyFile(_)
+            | Failure::NoVault
+            | Failure::Tls(_)
+            | Failure::Access(_)
+            | Failure::Secrets(
+                secrets::SecretsError::WrongKey { .. } | secrets::SecretsError::Settings { .. },
+            ) => EX_CONFIG,
             Failure::Store(store::OpenError::Newer { .. }) => EX_DATAERR,
             Failure::Store(store::OpenError::InUse { .. }) | Failure::SocketInUse { .. } => {
                 EX_TEMPFAIL
             }
             Failure::Store(store::OpenError::Corrupt { .. }) | Failure::StoreDamaged(_) => EX_IOERR,
             Failure::Store(_) | Failure::Runtime(_) | Failure::System { .. } => EX_OSERR,
-            Failure::WriterGone(_)
+            Failure::Secrets(_)
+            | Failure::WriterGone(_)
             | Failure::StageGone { .. }
             | Failure::NotWritten { .. }
             | Failure::DiskHangs => 1,

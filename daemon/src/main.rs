@@ -2,15 +2,19 @@
 //! reason to stop, stop.
 
 mod app;
+mod audit;
 mod clock;
 mod failure;
+mod https;
 mod journal;
 mod judge;
 mod limits;
+mod mail;
 mod poll;
 mod quota;
 mod reload;
 mod report;
+mod sealing;
 mod settings;
 mod status;
 mod systemd;
@@ -63,6 +67,12 @@ enum Command {
     },
     /// Prints every setting with its value and where it comes from
     Config,
+    /// Makes a file with a new key for sealing secrets; never over one that is there
+    #[command(after_help = "Example:\n  sotpd new-key /etc/sotp/sotp-kek")]
+    NewKey {
+        /// The file to make, with mode 0600
+        file: PathBuf,
+    },
     /// Prints the manual page sotpd(8), or sotp.toml(5), as troff
     #[command(hide = true)]
     Man {
@@ -88,6 +98,7 @@ fn main() -> ExitCode {
             report::check(file.as_ref().unwrap_or(&args.config), rules.as_deref())
         }
         Some(Command::Config) => report::config(&args.config),
+        Some(Command::NewKey { file }) => report::new_key(file),
         Some(Command::Man { section }) => report::man(*section, &args_command()),
         None => run(&args.config),
     }
@@ -125,7 +136,7 @@ fn watch(config: &Path, log_level: journal::LogLevel) -> Result<(), Failure> {
     limits::no_core_dumps()?;
     let everything = Everything::read(config)?;
     log_level.set(everything.log_level());
-    limits::open_files(&everything.settings)?;
+    limits::open_files(everything.settings())?;
     let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(WORKERS));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)

@@ -1,7 +1,6 @@
 //! New settings while running: all of them, or none.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
@@ -15,7 +14,7 @@ pub(crate) async fn reload(knobs: &mut Knobs, path: &Path) {
     let file = path.to_owned();
     let read = tokio::task::spawn_blocking(move || Everything::read(&file)).await;
     match read {
-        Ok(Ok(everything)) => take(knobs, everything),
+        Ok(Ok(everything)) => take(knobs, everything).await,
         Ok(Err(failure)) => refuse(knobs, &chain(&failure)),
         Err(_panicked) => refuse(knobs, "a defect in sotpd: see the journal"),
     }
@@ -26,17 +25,25 @@ fn refuse(knobs: &Knobs, why: &str) {
     knobs.board.note_reload(Some(why.to_owned()));
 }
 
-fn take(knobs: &mut Knobs, everything: Everything) {
-    let later = knobs.started_with.needs_restart(&everything.settings);
+async fn take(knobs: &mut Knobs, everything: Everything) {
+    // the one step that can still fail
+    if let Err(why) = reconfigure_access(knobs, &everything).await {
+        return refuse(knobs, &why);
+    }
+    let later = knobs.started_with.needs_restart(everything.settings());
     if !later.is_empty() {
         warn!(keys = %later.join(", "), "these settings are taken at the next restart");
     }
-    let settings = everything.settings;
+    if let (Some(tls), Some(new)) = (&knobs.tls, everything.tls) {
+        tls.send_replace(new.server);
+        knobs.board.note_fingerprint(new.fingerprint);
+    }
+    knobs.mail.send_replace(everything.mail.clone());
+    let settings = everything.mail.settings;
     knobs.log_level.set(settings::log_level(&settings));
     knobs.pinger.reconfigure(settings::ping(&settings));
     knobs.snmp.reconfigure(settings::snmp(&settings));
     knobs.store.set_file_rules(everything.rules);
-    knobs.mailer.send_replace(everything.mailer.map(Arc::new));
     knobs
         .recipients
         .send_replace(settings::recipients(&settings));
@@ -46,4 +53,15 @@ fn take(knobs: &mut Knobs, everything: Everything) {
     });
     knobs.board.note_reload(None);
     info!("settings and rules were read again and are in force");
+}
+
+async fn reconfigure_access(knobs: &Knobs, everything: &Everything) -> Result<(), String> {
+    let access = knobs.access.clone();
+    let settings = settings::access(everything.settings());
+    // reads the certificates of the OpenID provider
+    match tokio::task::spawn_blocking(move || access.reconfigure(settings)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(chain(&error)),
+        Err(_panicked) => Err("a defect in sotpd: see the journal".to_owned()),
+    }
 }

@@ -62,6 +62,17 @@ pub(crate) fn config(file: &Path) -> ExitCode {
     }
 }
 
+/// Makes a file with a new key.
+pub(crate) fn new_key(file: &Path) -> ExitCode {
+    match crate::sealing::make_key(file) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("cannot make {}: {error}", file.display()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Prints sotpd(8) or sotp.toml(5).
 pub(crate) fn man(section: u8, command: &clap::Command) -> ExitCode {
     match section {

@@ -7,13 +7,19 @@ use model::Rule;
 use tracing::level_filters::LevelFilter;
 
 use crate::failure::Failure;
+use crate::https::{self, Tls};
+use crate::mail::{Password, Plan};
 use crate::poll::Pace;
+use crate::sealing;
 
 /// Settings, rules and secrets, read together: all of it is taken, or none.
 pub(crate) struct Everything {
-    pub(crate) settings: Settings,
     pub(crate) rules: Vec<Rule>,
-    pub(crate) mailer: Option<notify::Mailer>,
+    pub(crate) tls: Option<Tls>,
+    /// What the secrets are opened with.
+    pub(crate) secrets: secrets::SecretsSettings,
+    /// The settings, and the password that mails are sent with.
+    pub(crate) mail: Plan,
 }
 
 impl Everything {
@@ -21,16 +27,23 @@ impl Everything {
     pub(crate) fn read(path: &Path) -> Result<Everything, Failure> {
         let settings = read(path)?.settings;
         let rules = config::read_rules(&settings.rules.dir).map_err(Failure::Settings)?;
-        let mailer = mailer(&settings)?;
+        let password = password(&settings)?;
+        // with a stand-in for a password that is not known yet
+        check_mail(&settings)?;
         Ok(Everything {
-            settings,
             rules,
-            mailer,
+            tls: https::read(&settings)?,
+            secrets: sealing::read(&settings)?,
+            mail: Plan { settings, password },
         })
     }
 
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.mail.settings
+    }
+
     pub(crate) fn log_level(&self) -> LevelFilter {
-        log_level(&self.settings)
+        log_level(self.settings())
     }
 }
 
@@ -40,7 +53,7 @@ pub(crate) fn read(path: &Path) -> Result<config::Loaded, Failure> {
 }
 
 /// Where systemd put our secrets (systemd.exec(5), CREDENTIALS).
-fn credentials_directory() -> Option<PathBuf> {
+pub(crate) fn credentials_directory() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
@@ -54,20 +67,12 @@ pub(crate) fn log_level(settings: &Settings) -> LevelFilter {
     }
 }
 
-fn mailer(settings: &Settings) -> Result<Option<notify::Mailer>, Failure> {
-    let password = match settings.mail.as_ref() {
-        Some(mail) if mail.user.is_some() => password(mail)?,
-        _ => None,
-    };
-    mailer_with(settings, password)
-}
-
 /// Checks the mail settings without their secret: addresses, certificates and
 /// templates. Says what of the templates cannot be used.
 pub(crate) fn check_mail(settings: &Settings) -> Result<Vec<String>, Failure> {
     let login = settings.mail.as_ref().filter(|mail| mail.user.is_some());
     if let Some(mail) = login {
-        match password(mail) {
+        match password_in_a_file(mail) {
             // whoever checks by hand need not be the daemon's user
             Err(Failure::Secret(config::SecretError::Read { source, .. }))
                 if source.kind() == std::io::ErrorKind::PermissionDenied => {}
@@ -80,7 +85,19 @@ pub(crate) fn check_mail(settings: &Settings) -> Result<Vec<String>, Failure> {
     Ok(mailer.map_or(Vec::new(), |mailer| mailer.template_problems().to_vec()))
 }
 
-fn password(mail: &config::MailSettings) -> Result<Option<notify::Secret>, Failure> {
+/// Where the password for the mail server comes from; reads its file, if it is in
+/// one.
+fn password(settings: &Settings) -> Result<Password, Failure> {
+    let Some(mail) = settings.mail.as_ref().filter(|mail| mail.user.is_some()) else {
+        return Ok(Password::Known(None));
+    };
+    match &mail.password {
+        Some(name) => Ok(Password::Named(name.clone())),
+        None => password_in_a_file(mail).map(Password::Known),
+    }
+}
+
+fn password_in_a_file(mail: &config::MailSettings) -> Result<Option<notify::Secret>, Failure> {
     let Some(file) = &mail.password_file else {
         return Ok(None);
     };
@@ -89,7 +106,7 @@ fn password(mail: &config::MailSettings) -> Result<Option<notify::Secret>, Failu
     Ok(Some(notify::Secret::new(secret.expose().to_owned())))
 }
 
-fn mailer_with(
+pub(crate) fn mailer_with(
     settings: &Settings,
     password: Option<notify::Secret>,
 ) -> Result<Option<notify::Mailer>, Failure> {
@@ -119,7 +136,7 @@ fn mailer_with(
 }
 
 /// This machine's name, for the mail server and in Message-IDs.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     nix::unistd::gethostname()
         .ok()
         .and_then(|name| name.into_string().ok())
@@ -182,6 +199,7 @@ pub(crate) fn store(settings: &Settings) -> store::StoreOptions {
         ballast_bytes: settings.store.ballast,
         keep_samples: settings.store.keep_samples,
         keep_alerts: settings.store.keep_alerts,
+        keep_audit: settings.store.keep_audit,
     }
 }
 
@@ -191,6 +209,48 @@ pub(crate) fn api(settings: &Settings) -> api::Limits {
         header_timeout: settings.api.header_timeout,
         request_timeout: settings.api.request_timeout,
         body_bytes: settings.api.body,
+        requests_per_minute: settings.api.requests_per_minute,
+        anonymous_per_minute: settings.api.anonymous_per_minute,
+        trusted_proxies: networks(&settings.api.trusted_proxies),
+        cors_origins: settings.api.cors_origins.clone(),
         ..api::Limits::default()
+    }
+}
+
+fn networks(networks: &[config::Network]) -> Vec<api::Network> {
+    let read = |network: &config::Network| network.to_string().parse();
+    networks
+        .iter()
+        .map(read)
+        .collect::<Result<_, _>>()
+        .expect("both read address/prefix")
+}
+
+/// How people and services get in.
+pub(crate) fn access(settings: &Settings) -> access::AccessSettings {
+    access::AccessSettings {
+        access_ttl: settings.access.access_ttl,
+        refresh_idle: settings.access.refresh_idle,
+        session_max: settings.access.session_max,
+        min_password: settings.access.min_password,
+        socket_role: settings.api.socket_role.0,
+        issuer: format!("https://{}", https::name(settings)),
+        oidc: settings.oidc.as_ref().map(oidc),
+    }
+}
+
+fn oidc(oidc: &config::OidcSettings) -> access::OidcSettings {
+    access::OidcSettings {
+        issuer: oidc.issuer.clone(),
+        client_id: oidc.client_id.clone(),
+        client_secret: oidc.client_secret.clone(),
+        redirect: oidc.redirect.clone(),
+        scopes: oidc.scopes.clone(),
+        groups_claim: oidc.groups_claim.clone(),
+        user_claim: oidc.user_claim.clone(),
+        groups: oidc.groups.clone(),
+        ca_file: oidc.ca_file.clone(),
+        create_users: oidc.create_users,
+        trust_mfa: oidc.trust_mfa,
     }
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::{
-    Daemon, DaemonStatus, ExposedKind, Exposition, IcmpStatus, MailStatus, PollNowRefused,
-    SchedulerStatus,
+    Daemon, DaemonStatus, ExposedKind, Exposition, HttpsStatus, IcmpStatus, MailStatus,
+    PollNowRefused, SchedulerStatus,
 };
 use collect::{PingAccess, Pinger};
 use model::{AlertState, Check, Device, DeviceId, DeviceState, GroupKey, Timestamp};
@@ -15,6 +15,7 @@ use store::{Store, StoreHealth};
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::failure::chain;
 use crate::judge::Judge;
 use crate::poll::{Pace, PollerHandle};
 
@@ -31,6 +32,12 @@ pub(crate) struct Board {
     pub(crate) recipients: watch::Receiver<Vec<String>>,
     pub(crate) mail_is_set: watch::Receiver<Option<Arc<notify::Mailer>>>,
     pub(crate) troubles: Arc<Mutex<Troubles>>,
+    /// What the daemon was started with.
+    pub(crate) settings: Arc<config::Settings>,
+    /// Where the API is served over HTTPS.
+    pub(crate) https: Option<String>,
+    /// SHA-256 of its certificate.
+    pub(crate) fingerprint: Arc<Mutex<Option<String>>>,
 }
 
 /// What is wrong with the daemon itself and would be said nowhere else.
@@ -40,6 +47,10 @@ pub(crate) struct Troubles {
     reload: Option<String>,
     /// Why health and metrics are not served.
     health: Option<String>,
+    /// Why the API is not served over HTTPS.
+    https: Option<String>,
+    /// Why the password for the mail server cannot be had.
+    mail: Option<String>,
 }
 
 impl Board {
@@ -82,6 +93,29 @@ impl Board {
         is_news
     }
 
+    /// Notes the SHA-256 of the certificate that HTTPS is served with.
+    pub(crate) fn note_fingerprint(&self, fingerprint: String) {
+        let mut known = self
+            .fingerprint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *known = Some(fingerprint);
+    }
+
+    /// Notes why the API is not served over HTTPS; says whether that is news.
+    pub(crate) fn note_https(&self, why: Option<String>) -> bool {
+        let is_news = self.troubles().https != why;
+        self.troubles().https = why;
+        is_news
+    }
+
+    /// Notes why nobody can be told by mail; says whether that is news.
+    pub(crate) fn note_mail(&self, why: Option<String>) -> bool {
+        let is_news = self.troubles().mail != why;
+        self.troubles().mail = why;
+        is_news
+    }
+
     /// Notes how a reload went.
     pub(crate) fn note_reload(&self, refused: Option<String>) {
         self.troubles().reload = refused;
@@ -99,7 +133,11 @@ impl Board {
                 "the last reload was refused, the old settings are in force: {why}"
             ));
         }
-        warnings.extend(self.troubles().health.clone());
+        let troubles = self.troubles().clone();
+        warnings.extend(troubles.health);
+        warnings.extend(troubles.https);
+        let no_password = troubles.mail.is_some();
+        warnings.extend(troubles.mail);
         let stats = self.store.stats();
         if stats.parked_outbox > 0 {
             warnings.push(format!(
@@ -111,7 +149,7 @@ impl Board {
         if let PingAccess::None { why } = v4 {
             warnings.push(format!("no ping over IPv4: {why}"));
         }
-        if self.mail_is_set.borrow().is_none() {
+        if self.mail_is_set.borrow().is_none() && !no_password {
             warnings
                 .push("nobody is told by mail: there is no [mail] section in the settings".into());
         }
@@ -196,6 +234,21 @@ impl Daemon for Board {
         self.poll_metrics(into);
         self.mail_metrics(into);
         self.process_metrics(into);
+    }
+
+    fn https(&self) -> Option<HttpsStatus> {
+        let fingerprint = self
+            .fingerprint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Some(HttpsStatus {
+            url: self.https.clone()?,
+            fingerprint: fingerprint.clone()?,
+        })
+    }
+
+    fn new_wrapping_key(&self) -> Result<Option<secrets::WrappingKey>, String> {
+        crate::sealing::new_key(&self.settings).map_err(|failure| chain(&failure))
     }
 
     fn mail_recipients(&self) -> Option<Vec<String>> {

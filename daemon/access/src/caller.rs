@@ -72,6 +72,7 @@ pub struct Caller {
     /// What they have to do before anything else.
     pub restricted: Option<Restriction>,
     local: Vec<Binding>,
+    request: Option<String>,
 }
 
 impl Caller {
@@ -86,6 +87,7 @@ impl Caller {
             session: None,
             restricted: None,
             local: Vec::new(),
+            request: origin.request.clone(),
         }
     }
 
@@ -149,6 +151,15 @@ impl Caller {
             actor: self.actor.clone(),
             origin: self.origin.clone(),
             request: Some(request.to_owned()),
+        }
+    }
+
+    /// As [`Caller::by`], with the id that the request came with.
+    pub(crate) fn own_by(&self) -> By {
+        By {
+            actor: self.actor.clone(),
+            origin: self.origin.clone(),
+            request: self.request.clone(),
         }
     }
 
@@ -250,10 +261,7 @@ impl Caller {
                 .iter()
                 .filter(|wanted| permissions.is_empty() || permissions.contains(wanted))
                 .filter(|wanted| given.role.grants(**wanted))
-                .all(|wanted| {
-                    self.scopes(*wanted)
-                        .any(|mine| mine.contains(&given.scope))
-                })
+                .all(|wanted| self.scopes(*wanted).any(|mine| mine.contains(&given.scope)))
         })
     }
 

@@ -9,18 +9,52 @@
 //! Nothing that lets somebody in is kept as it is: passwords as argon2id,
 //! refresh tokens and service tokens as SHA-256, seeds and signing keys as
 //! sealed secrets; the keys of access tokens live in memory alone.
+//!
+//! - `session.rs`: signing in, refreshing, signing out
+//! - `request.rs`: who makes a request
+//! - `caller.rs`: what they may do
+//! - `account.rs`: passwords and codes of people
+//! - `service.rs`: tokens of services
+//! - `setup.rs`: the first administrator
+//! - `oidc/`: signing in at a provider
+//!
+//! The rest are the parts of these, each without I/O.
 
+mod account;
 mod caller;
+mod certificate;
 mod error;
+mod jwt;
+mod lockout;
+mod oidc;
+mod password;
+mod request;
+mod service;
+mod session;
+mod setup;
 mod signed;
+#[cfg(test)]
+mod tests;
 mod text;
+mod token;
+mod totp;
 mod words;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use model::{By, SessionId, Timestamp, TokenRecord, User, UserName};
+use model::{Actor, AuditDraft, AuditOutcome, By, SessionId, Timestamp, User, UserName};
 use secrets::Secrets;
 use store::Store;
+
+use jwt::Signer;
+use lockout::{Lockout, Minutes};
+use oidc::Provider;
+use password::{Cost, Hasher};
+use setup::Offer;
+use signed::Seen;
 
 pub use caller::{Caller, Restriction, Tenants};
 pub use error::AccessError;
@@ -33,7 +67,42 @@ pub use words::{
 
 /// Lets people and services in. Clones are the same.
 #[derive(Clone)]
-pub struct Access;
+pub struct Access {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    secrets: Secrets,
+    live: RwLock<Arc<Live>>,
+    own_uid: Option<u32>,
+    hasher: Hasher,
+    signer: Signer,
+    accounts: Lockout,
+    addresses: Lockout,
+    codes: Minutes,
+    seen: Seen,
+    offer: Mutex<Option<Offer>>,
+    oidc_state: oidc::State,
+    /// Sessions from the provider that proved a second factor.
+    proved: Mutex<HashSet<SessionId>>,
+    counts: Counts,
+}
+
+/// What the settings say, until they are read again.
+struct Live {
+    settings: AccessSettings,
+    provider: Option<Arc<Provider>>,
+}
+
+#[derive(Default)]
+struct Counts {
+    logins: AtomicU64,
+    refused: AtomicU64,
+    too_soon: AtomicU64,
+    too_busy: AtomicU64,
+    reused: AtomicU64,
+}
 
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -41,229 +110,164 @@ impl std::fmt::Debug for Access {
     }
 }
 
-#[expect(
-    clippy::unused_async,
-    clippy::missing_errors_doc,
-    unused_variables,
-    reason = "signatures first"
-)]
 impl Access {
-    /// Over `store` and `secrets`. Blocks: reads the provider's certificates.
+    /// Over `store` and `secrets`. Blocks: reads the provider's certificates
+    /// and computes one hash.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessError::Settings`] if the settings make no sense.
     pub fn new(
         store: Store,
         secrets: Secrets,
         settings: AccessSettings,
         now: Timestamp,
     ) -> Result<Access, AccessError> {
-        unimplemented!()
+        Access::with_cost(store, secrets, settings, Cost::USUAL, now)
     }
 
-    /// Goes by `settings` from now on; on an error the old ones hold. Blocks.
+    fn with_cost(
+        store: Store,
+        secrets: Secrets,
+        settings: AccessSettings,
+        cost: Cost,
+        now: Timestamp,
+    ) -> Result<Access, AccessError> {
+        let live = Live::new(settings, None)?;
+        Ok(Access {
+            inner: Arc::new(Inner {
+                store,
+                secrets,
+                live: RwLock::new(Arc::new(live)),
+                own_uid: std::fs::metadata("/proc/self").ok().map(|own| own.uid()),
+                hasher: Hasher::new(cost),
+                signer: Signer::new(now),
+                accounts: Lockout::default(),
+                addresses: Lockout::default(),
+                codes: Minutes::default(),
+                seen: Seen::new(now),
+                offer: Mutex::default(),
+                oidc_state: oidc::State::new(),
+                proved: Mutex::default(),
+                counts: Counts::default(),
+            }),
+        })
+    }
+
+    /// Goes by `settings` from now on; on an error the old ones hold. Sessions
+    /// stay. Blocks: reads the provider's certificates.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessError::Settings`] if the settings make no sense.
     pub fn reconfigure(&self, settings: AccessSettings) -> Result<(), AccessError> {
-        unimplemented!()
-    }
-
-    /// Does what is due until `stop` is done: ends the sessions of people who
-    /// are gone or inactive as soon as that is so.
-    pub async fn run(&self, clock: fn() -> Timestamp) {
-        unimplemented!()
+        let live = Live::new(settings, Some(&self.live()))?;
+        let mut place = self
+            .inner
+            .live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *place = Arc::new(live);
+        Ok(())
     }
 
     /// Whether somebody may do everything everywhere.
     #[must_use]
     pub fn is_set_up(&self) -> bool {
-        unimplemented!()
-    }
-
-    /// A link to set up the appliance with; the one before is void.
-    pub fn offer_setup(&self, now: Timestamp) -> Result<SetupOffer, AccessError> {
-        unimplemented!()
-    }
-
-    /// Makes the first administrator, once.
-    pub async fn set_up(
-        &self,
-        token: &str,
-        name: UserName,
-        password: &str,
-        origin: &Origin,
-        now: Timestamp,
-    ) -> Result<Arc<User>, AccessError> {
-        unimplemented!()
-    }
-
-    /// Makes the first administrator without a link: for local root alone.
-    pub async fn first_admin(
-        &self,
-        by: &By,
-        name: UserName,
-        password: &str,
-        now: Timestamp,
-    ) -> Result<Arc<User>, AccessError> {
-        unimplemented!()
-    }
-
-    /// Enters a person; `password`: what they sign in with, which is hashed
-    /// into `user.password`.
-    pub async fn create_user(
-        &self,
-        by: &By,
-        user: User,
-        password: Option<&str>,
-        now: Timestamp,
-    ) -> Result<Arc<User>, AccessError> {
-        unimplemented!()
-    }
-
-    /// Lets somebody in with a password.
-    pub async fn log_in(
-        &self,
-        ask: LogIn,
-        origin: &Origin,
-        now: Timestamp,
-    ) -> Result<Granted, AccessError> {
-        unimplemented!()
-    }
-
-    /// Exchanges a refresh token.
-    pub async fn refresh(
-        &self,
-        token: &str,
-        origin: &Origin,
-        now: Timestamp,
-    ) -> Result<Granted, AccessError> {
-        unimplemented!()
-    }
-
-    /// Ends a session; [`AccessError::NotFound`] if there is none.
-    pub async fn end_session(
-        &self,
-        by: &By,
-        id: &SessionId,
-        now: Timestamp,
-    ) -> Result<(), AccessError> {
-        unimplemented!()
-    }
-
-    /// Ends the sessions of a person, but `except`; says how many.
-    pub async fn end_sessions_of(
-        &self,
-        by: &By,
-        user: &UserName,
-        except: Option<&SessionId>,
-        now: Timestamp,
-    ) -> Result<usize, AccessError> {
-        unimplemented!()
-    }
-
-    /// Ends the sessions of people who are gone or inactive; says how many.
-    pub async fn people_ended(&self, by: &By, now: Timestamp) -> Result<usize, AccessError> {
-        unimplemented!()
-    }
-
-    /// Who makes this request. Never waits: no disk, no other task.
-    /// [`Shown::Nothing`] is [`Caller::anonymous`].
-    pub fn authenticate(
-        &self,
-        shown: Shown<'_>,
-        origin: &Origin,
-        now: Timestamp,
-    ) -> Result<Caller, AccessError> {
-        unimplemented!()
-    }
-
-    /// Changes the caller's own password; their other sessions end.
-    pub async fn change_password(
-        &self,
-        caller: &Caller,
-        old: &str,
-        new: &str,
-        now: Timestamp,
-    ) -> Result<(), AccessError> {
-        unimplemented!()
-    }
-
-    /// Gives a person a password for once; their sessions end.
-    pub async fn reset_password(
-        &self,
-        by: &By,
-        user: &UserName,
-        now: Timestamp,
-    ) -> Result<SecretText, AccessError> {
-        unimplemented!()
-    }
-
-    /// Begins to set up the caller's authenticator.
-    pub async fn begin_totp(
-        &self,
-        caller: &Caller,
-        now: Timestamp,
-    ) -> Result<TotpOffer, AccessError> {
-        unimplemented!()
-    }
-
-    /// Turns codes on, after a first one that is right; gives ten recovery
-    /// codes. Where they are on: proves the second factor for this session,
-    /// and gives none.
-    pub async fn confirm_totp(
-        &self,
-        caller: &Caller,
-        code: &str,
-        now: Timestamp,
-    ) -> Result<Vec<SecretText>, AccessError> {
-        unimplemented!()
-    }
-
-    /// Turns the caller's own codes off, by their password.
-    pub async fn remove_own_totp(
-        &self,
-        caller: &Caller,
-        password: &str,
-        now: Timestamp,
-    ) -> Result<(), AccessError> {
-        unimplemented!()
-    }
-
-    /// Turns a person's codes off.
-    pub async fn remove_totp(
-        &self,
-        by: &By,
-        user: &UserName,
-        now: Timestamp,
-    ) -> Result<(), AccessError> {
-        unimplemented!()
-    }
-
-    /// Makes a token for a service: never with more than the caller has.
-    pub async fn create_token(
-        &self,
-        caller: &Caller,
-        by: &By,
-        new: NewToken,
-        now: Timestamp,
-    ) -> Result<(Arc<TokenRecord>, SecretText), AccessError> {
-        unimplemented!()
-    }
-
-    /// Where somebody signs in at the OpenID provider.
-    pub async fn oidc_begin(&self, now: Timestamp) -> Result<OidcRedirect, AccessError> {
-        unimplemented!()
-    }
-
-    /// Lets somebody in who comes back from the OpenID provider.
-    pub async fn oidc_finish(
-        &self,
-        back: OidcReturn<'_>,
-        agent: Option<String>,
-        origin: &Origin,
-        now: Timestamp,
-    ) -> Result<Granted, AccessError> {
-        unimplemented!()
+        self.inner.store.people().has_full_admin()
     }
 
     /// What there is to count.
     #[must_use]
     pub fn stats(&self) -> AccessStats {
-        unimplemented!()
+        let counts = &self.inner.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        AccessStats {
+            logins: read(&counts.logins),
+            refused: read(&counts.refused),
+            too_soon: read(&counts.too_soon),
+            too_busy: read(&counts.too_busy),
+            reused: read(&counts.reused),
+            hashes: self.inner.hasher.done(),
+            sessions: self.inner.store.sessions().len(),
+            locked: self.inner.accounts.slowed() + self.inner.addresses.slowed(),
+            waiting: self.inner.hasher.waiting(),
+        }
     }
+
+    fn live(&self) -> Arc<Live> {
+        let live = self
+            .inner
+            .live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        live.clone()
+    }
+
+    /// The person, as they are now.
+    fn user(&self, name: &UserName) -> Result<Arc<User>, AccessError> {
+        let people = self.inner.store.people();
+        let user = people.user(name).cloned();
+        user.ok_or_else(|| AccessError::NotFound {
+            what: format!("user {name}"),
+        })
+    }
+
+    /// Writes down what the store does not write down by itself.
+    fn note(
+        &self,
+        by: &By,
+        action: &str,
+        object: String,
+        outcome: AuditOutcome,
+        more: Option<serde_json::Value>,
+        now: Timestamp,
+    ) {
+        let draft = AuditDraft {
+            action: action.to_owned(),
+            object,
+            tenant: None,
+            outcome,
+            after: more.map(|more| more.to_string()),
+        };
+        self.inner.store.try_note_audit(by, draft, now);
+    }
+}
+
+impl Live {
+    /// Keeps the provider of `before`, and what is known of it, if nothing
+    /// changed there.
+    fn new(settings: AccessSettings, before: Option<&Live>) -> Result<Live, AccessError> {
+        check(&settings)?;
+        let unchanged = before.filter(|before| before.settings.oidc == settings.oidc);
+        let provider = match (&settings.oidc, unchanged) {
+            (None, _) => None,
+            (Some(_), Some(before)) => before.provider.clone(),
+            (Some(oidc), None) => Some(Arc::new(Provider::new(oidc.clone())?)),
+        };
+        Ok(Live { settings, provider })
+    }
+}
+
+fn check(settings: &AccessSettings) -> Result<(), AccessError> {
+    let wrong = |what: &str| {
+        Err(AccessError::Settings {
+            what: what.to_owned(),
+        })
+    };
+    if settings.access_ttl.is_zero() || settings.access_ttl > settings.session_max {
+        return wrong("access_ttl has to be longer than nothing and shorter than session_max");
+    }
+    if settings.refresh_idle < settings.access_ttl {
+        return wrong("refresh_idle has to be longer than access_ttl");
+    }
+    if settings.issuer.is_empty() {
+        return wrong("the issuer of access tokens is empty");
+    }
+    Ok(())
+}
+
+/// Somebody of whom we only know where they are.
+fn nobody(origin: &Origin) -> By {
+    origin.by(Actor::Anonymous)
 }

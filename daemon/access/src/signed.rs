@@ -1,4 +1,28 @@
 //! Requests that are signed with a service's token (HMAC-SHA-256).
+//!
+//! Signed is `METHOD\npath?query\nts\nnonce\nhex(sha256(body))`; the key is the
+//! token's text as it was shown. Such a request is good once, for five minutes:
+//! its nonce is remembered for as long as its time could be taken. What was
+//! signed before the daemon's start is refused, as nobody remembers it.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use model::{Digest, Timestamp};
+use sha2::Sha256;
+
+use crate::AccessError;
+use crate::text::{digest, hex};
+
+/// The sender's clock may be this far from ours.
+const MAX_SKEW: Duration = Duration::from_mins(5);
+
+/// Nonces that are remembered; beyond it requests are sent away.
+const MAX_NONCES: usize = 200_000;
 
 /// The header of a signed request, taken apart:
 /// `SOTP-HMAC-SHA256 key=<id>, ts=<unix seconds>, nonce=<16..64>, signature=<base64>`.
@@ -40,16 +64,217 @@ impl<'a> SignedHeader<'a> {
                 return None;
             }
         }
-        let nonce = nonce.filter(|nonce| (16..=64).contains(&nonce.len()))?;
-        nonce
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~+/=".contains(&byte))
-            .then_some(())?;
+        // digits alone: `+5` and `05` are the same number and another text
+        let timestamp = timestamp.filter(|ts| ts.bytes().all(|byte| byte.is_ascii_digit()))?;
         Some(SignedHeader {
             key: key?,
-            timestamp: timestamp?.parse().ok()?,
-            nonce,
+            timestamp: timestamp.parse().ok()?,
+            nonce: nonce.filter(|nonce| is_nonce(nonce))?,
             signature: signature?,
         })
+    }
+}
+
+fn is_nonce(nonce: &str) -> bool {
+    (16..=64).contains(&nonce.len())
+        && nonce
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~+/=".contains(&byte))
+}
+
+/// What is signed.
+pub(crate) fn message(
+    header: &SignedHeader<'_>,
+    method: &str,
+    target: &str,
+    body: &Digest,
+) -> String {
+    let (timestamp, nonce) = (header.timestamp, header.nonce);
+    format!("{method}\n{target}\n{timestamp}\n{nonce}\n{}", hex(&body.0))
+}
+
+/// Whether `signature` is that of `message`, in a time that does not tell how
+/// much of it is.
+pub(crate) fn is_signed(key: &[u8], message: &str, signature: &str) -> bool {
+    let Ok(signature) = BASE64.decode(signature) else {
+        return false;
+    };
+    Hmac::<Sha256>::new_from_slice(key)
+        .is_ok_and(|mac| mac.chain_update(message).verify_slice(&signature).is_ok())
+}
+
+/// What was signed and seen already.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    since: Timestamp,
+    generations: Mutex<Generations>,
+}
+
+/// Two sets, each for as long as a request can be taken: the older one goes
+/// when the younger one is that old.
+#[derive(Debug)]
+struct Generations {
+    begun: Timestamp,
+    young: HashSet<Digest>,
+    old: HashSet<Digest>,
+}
+
+impl Seen {
+    pub(crate) fn new(now: Timestamp) -> Seen {
+        Seen {
+            since: now,
+            generations: Mutex::new(Generations {
+                begun: now,
+                young: HashSet::new(),
+                old: HashSet::new(),
+            }),
+        }
+    }
+
+    /// Whether `timestamp` is one to look at.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessError::BadToken`] says why not.
+    pub(crate) fn check_time(&self, timestamp: u64, now: Timestamp) -> Result<(), AccessError> {
+        let at = Timestamp(timestamp.saturating_mul(1000));
+        let why = if now.since(at) > MAX_SKEW {
+            "it was signed more than five minutes ago; is the sender's clock right?"
+        } else if at.since(now) > MAX_SKEW {
+            "it is signed for more than five minutes ahead; is the sender's clock right?"
+        } else if at.0 + 999 < self.since.0 {
+            "it was signed before the appliance's last start; sign it again"
+        } else {
+            return Ok(());
+        };
+        Err(AccessError::BadToken { why })
+    }
+
+    /// Remembers a request that is signed well.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessError::BadToken`] if it was seen before, [`AccessError::TooBusy`]
+    /// if no more can be remembered.
+    pub(crate) fn remember(&self, message: &str, now: Timestamp) -> Result<(), AccessError> {
+        let mut seen = self
+            .generations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // a request is taken from five minutes before its time to five after
+        if now.since(seen.begun) >= 2 * MAX_SKEW {
+            seen.old = std::mem::take(&mut seen.young);
+            seen.begun = now;
+        }
+        let this = digest(message);
+        if seen.old.contains(&this) || seen.young.contains(&this) {
+            return Err(AccessError::BadToken {
+                why: "it was sent before",
+            });
+        }
+        if seen.young.len() + seen.old.len() >= MAX_NONCES {
+            return Err(AccessError::TooBusy);
+        }
+        seen.young.insert(this);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    #[test]
+    fn a_header_is_read_in_any_order_and_refused_with_anything_unclear() {
+        let good =
+            "SOTP-HMAC-SHA256 key=abc, ts=1800000000, nonce=0123456789abcdef, signature=eA==";
+        let header = SignedHeader::parse(good).unwrap();
+        assert_eq!((header.key, header.timestamp), ("abc", 1_800_000_000));
+        assert_eq!(
+            (header.nonce, header.signature),
+            ("0123456789abcdef", "eA==")
+        );
+        let turned = "sotp-hmac-sha256 signature=eA==,nonce=0123456789abcdef,ts=1800000000,key=abc";
+        assert_eq!(SignedHeader::parse(turned), Some(header));
+        for bad in [
+            "",
+            "Bearer abc",
+            "SOTP-HMAC-SHA256",
+            &good.replace("abc,", "abc, key=abd,"),
+            &good.replace("key=abc, ", ""),
+            &good.replace("0123456789abcdef", "0123"),
+            &good.replace("0123456789abcdef", "0123456789\nbcdef"),
+            &good.replace("1800000000", "+1800000000"),
+            &good.replace("1800000000", "-1"),
+            &format!("{good}, more=1"),
+        ] {
+            assert_eq!(SignedHeader::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_signature_is_hmac_sha_256_as_in_rfc_4231() {
+        let expected = "W9zBRr9gdU5qBCQmCJV1x1oAPwidJzmDnexYuWTsOEM=";
+        let text = "what do ya want for nothing?";
+        assert!(is_signed(b"Jefe", text, expected));
+        assert!(!is_signed(b"Jefa", text, expected));
+        assert!(!is_signed(
+            b"Jefe",
+            "what do ya want for nothing!",
+            expected
+        ));
+        assert!(!is_signed(b"Jefe", text, &expected[..40]));
+        assert!(!is_signed(b"Jefe", text, ""));
+    }
+
+    #[test]
+    fn a_request_is_good_for_five_minutes_and_not_from_before_the_start() {
+        let seen = Seen::new(NOW);
+        let secs = NOW.0 / 1000;
+        let hour = NOW.plus(Duration::from_hours(1));
+        assert!(seen.check_time(secs, NOW).is_ok());
+        assert!(seen.check_time(secs + 300, NOW).is_ok());
+        assert!(seen.check_time(secs + 301, NOW).is_err());
+        assert!(seen.check_time(secs - 1, NOW).is_err());
+        assert!(seen.check_time(hour.0 / 1000 - 300, hour).is_ok());
+        assert!(seen.check_time(hour.0 / 1000 - 301, hour).is_err());
+        assert!(seen.check_time(u64::MAX, NOW).is_err());
+    }
+
+    #[test]
+    fn a_request_is_taken_once_for_as_long_as_its_time_is_taken() {
+        let seen = Seen::new(NOW);
+        let mut now = NOW;
+        for n in 0..100 {
+            let message = format!("request {n}");
+            seen.remember(&message, now).unwrap();
+            // in steps that do not fit the generations
+            for minutes in [0, 3, 7, 10] {
+                let later = now.plus(Duration::from_mins(minutes));
+                assert!(seen.remember(&message, later).is_err(), "{n} {minutes}");
+            }
+            now = now.plus(Duration::from_mins(11));
+        }
+        let held = seen.generations.lock().unwrap();
+        assert!(held.young.len() + held.old.len() <= 2);
+    }
+
+    #[test]
+    fn a_flood_of_requests_is_sent_away_instead_of_forgetting() {
+        let seen = Seen::new(NOW);
+        for n in 0..MAX_NONCES {
+            seen.remember(&n.to_string(), NOW).unwrap();
+        }
+        assert!(matches!(
+            seen.remember("more", NOW),
+            Err(AccessError::TooBusy)
+        ));
+        assert!(seen.remember("0", NOW).is_err());
+        let later = NOW.plus(Duration::from_mins(20));
+        seen.remember("x", NOW.plus(Duration::from_mins(10)))
+            .unwrap_err();
+        seen.remember("more", later).unwrap();
     }
 }

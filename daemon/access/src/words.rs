@@ -8,9 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{
-    Actor, Binding, By, Digest, Permission, Role, SecretName, SessionId, Timestamp, User,
-};
+use model::{Actor, Binding, By, Digest, Permission, Role, SecretName, SessionId, Timestamp, User};
 
 use crate::{Restriction, SecretText, SignedHeader};
 
@@ -231,7 +229,7 @@ pub struct AccessStats {
     pub hashes: u64,
     /// Sessions at this moment.
     pub sessions: usize,
-    /// Accounts and addresses that have to wait at this moment.
+    /// Accounts and addresses that have to wait between attempts.
     pub locked: usize,
     /// Attempts that wait for a hash at this moment.
     pub waiting: usize,

@@ -592,6 +592,7 @@ async fn store_in(folder: &Path) -> Store {
         ballast_bytes: 0,
         keep_samples: Duration::from_secs(86_400),
         keep_alerts: Duration::from_secs(86_400),
+        keep_audit: Duration::from_secs(86_400),
     };
     tokio::task::spawn_blocking(|| Store::open(options, NIGHT).unwrap())
         .await

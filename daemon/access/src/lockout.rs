@@ -1,0 +1,261 @@
+//! Who failed too often has to wait, longer each time.
+//!
+//! An attempt counts as failed from its beginning, and is taken back when it
+//! turns out well: so many attempts at once do not slip through together. The
+//! books are bounded: when one is full, whoever failed least goes first.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use model::{Digest, Timestamp};
+
+/// Failures that cost nothing: people mistype.
+const FREE: u32 = 5;
+
+/// The longest wait. Sessions that are open are not touched by it, so nobody is
+/// locked out by others for longer.
+const LONGEST: Duration = Duration::from_mins(15);
+
+/// After so long without a failure they are forgotten.
+const FORGOTTEN: Duration = Duration::from_hours(1);
+
+/// Names or addresses in one book.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Failures, by name or by address.
+#[derive(Debug, Default)]
+pub(crate) struct Lockout {
+    entries: Mutex<HashMap<Digest, Failures>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failures {
+    count: u32,
+    last: Timestamp,
+}
+
+impl Failures {
+    fn wait(self) -> Duration {
+        match self.count.checked_sub(FREE) {
+            None => Duration::ZERO,
+            Some(more) => Duration::from_secs(1 << more.min(20)).min(LONGEST),
+        }
+    }
+
+    fn left(self, now: Timestamp) -> Duration {
+        self.wait().saturating_sub(now.since(self.last))
+    }
+
+    fn is_forgotten(self, now: Timestamp) -> bool {
+        now.since(self.last) >= FORGOTTEN
+    }
+}
+
+impl Lockout {
+    /// Begins an attempt, which counts as failed for now.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait, if too many failed before; nothing is counted then.
+    pub(crate) fn begin(&self, who: Digest, now: Timestamp) -> Result<(), Duration> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if !entries.contains_key(&who) && entries.len() >= MAX_ENTRIES {
+            make_room(&mut entries, now);
+        }
+        let fresh = Failures {
+            count: 0,
+            last: now,
+        };
+        let entry = entries.entry(who).or_insert(fresh);
+        if entry.is_forgotten(now) {
+            *entry = fresh;
+        }
+        match entry.left(now) {
+            Duration::ZERO => {
+                entry.count = entry.count.saturating_add(1);
+                entry.last = now;
+                Ok(())
+            }
+            wait => Err(wait),
+        }
+    }
+
+    /// Takes one attempt back: it was not wrong.
+    pub(crate) fn take_back(&self, who: &Digest) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.get_mut(who) {
+            entry.count = entry.count.saturating_sub(1);
+            if entry.count == 0 {
+                entries.remove(who);
+            }
+        }
+    }
+
+    /// Forgets all: they have proved who they are.
+    pub(crate) fn clear(&self, who: &Digest) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.remove(who);
+    }
+
+    /// How many have to wait between attempts.
+    pub(crate) fn slowed(&self) -> usize {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = |entry: &&Failures| !entry.wait().is_zero();
+        entries.values().filter(waits).count()
+    }
+}
+
+fn make_room(entries: &mut HashMap<Digest, Failures>, now: Timestamp) {
+    entries.retain(|_, entry| !entry.is_forgotten(now));
+    if entries.len() < MAX_ENTRIES {
+        return;
+    }
+    let least = entries
+        .iter()
+        .min_by_key(|(_, entry)| (entry.count, entry.last))
+        .map(|(who, _)| *who);
+    if let Some(least) = least {
+        entries.remove(&least);
+    }
+}
+
+/// Codes that one person may try per minute.
+const CODES_PER_MINUTE: u32 = 5;
+
+/// Attempts with something short, of people whom we know.
+#[derive(Debug, Default)]
+pub(crate) struct Minutes {
+    tried: Mutex<HashMap<Digest, (Timestamp, u32)>>,
+}
+
+impl Minutes {
+    /// Counts an attempt.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait, if there were too many within a minute.
+    pub(crate) fn begin(&self, who: Digest, now: Timestamp) -> Result<(), Duration> {
+        const MINUTE: Duration = Duration::from_mins(1);
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        if tried.len() >= MAX_ENTRIES {
+            tried.retain(|_, (since, _)| now.since(*since) < MINUTE);
+        }
+        let (since, count) = tried.entry(who).or_insert((now, 0));
+        if now.since(*since) >= MINUTE || *since > now {
+            (*since, *count) = (now, 0);
+        }
+        if *count >= CODES_PER_MINUTE {
+            return Err(MINUTE.saturating_sub(now.since(*since)));
+        }
+        *count += 1;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::digest;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn fail(book: &Lockout, who: &str, times: u32) {
+        for _ in 0..times {
+            let mut now = NOW;
+            while let Err(wait) = book.begin(digest(who), now) {
+                now = now.plus(wait);
+            }
+        }
+    }
+
+    #[test]
+    fn five_failures_are_free_and_each_further_one_doubles_the_wait() {
+        let book = Lockout::default();
+        let mut now = NOW;
+        let mut waits = Vec::new();
+        for _ in 0..18 {
+            if let Err(wait) = book.begin(digest("jane"), now) {
+                waits.push(wait.as_secs());
+                now = now.plus(wait);
+                book.begin(digest("jane"), now).unwrap();
+            }
+        }
+        assert_eq!(
+            waits,
+            [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900]
+        );
+        assert_eq!(book.slowed(), 1);
+        assert!(
+            book.begin(digest("john"), now).is_ok(),
+            "others do not wait"
+        );
+    }
+
+    #[test]
+    fn who_waits_is_not_punished_for_asking_again() {
+        let book = Lockout::default();
+        fail(&book, "jane", 5);
+        for _ in 0..100 {
+            assert_eq!(book.begin(digest("jane"), NOW), Err(Duration::from_secs(1)));
+        }
+        assert!(
+            book.begin(digest("jane"), NOW.plus(Duration::from_secs(1)))
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_success_clears_and_an_hour_forgets() {
+        let book = Lockout::default();
+        fail(&book, "jane", 5);
+        book.clear(&digest("jane"));
+        assert!(book.begin(digest("jane"), NOW).is_ok());
+        fail(&book, "john", 5);
+        let later = NOW.plus(FORGOTTEN);
+        for _ in 0..5 {
+            assert!(book.begin(digest("john"), later).is_ok());
+        }
+        assert!(book.begin(digest("john"), later).is_err());
+    }
+
+    #[test]
+    fn an_attempt_that_was_not_wrong_does_not_count() {
+        let book = Lockout::default();
+        for _ in 0..100 {
+            book.begin(digest("10.0.0.1"), NOW).unwrap();
+            book.take_back(&digest("10.0.0.1"));
+        }
+        assert_eq!(book.entries.lock().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_flood_of_names_keeps_the_book_small_and_does_not_free_who_waits() {
+        let book = Lockout::default();
+        fail(&book, "jane", 5);
+        for n in 0..MAX_ENTRIES + 500 {
+            let _ = book.begin(digest(&format!("flood {n}")), NOW);
+        }
+        assert_eq!(book.entries.lock().unwrap().len(), MAX_ENTRIES);
+        assert!(book.begin(digest("jane"), NOW).is_err());
+    }
+
+    #[test]
+    fn five_codes_may_be_tried_per_minute() {
+        let minutes = Minutes::default();
+        for _ in 0..5 {
+            minutes.begin(digest("jane"), NOW).unwrap();
+        }
+        let soon = NOW.plus(Duration::from_secs(20));
+        assert_eq!(
+            minutes.begin(digest("jane"), soon),
+            Err(Duration::from_secs(40))
+        );
+        assert!(minutes.begin(digest("john"), soon).is_ok());
+        assert!(
+            minutes
+                .begin(digest("jane"), NOW.plus(Duration::from_mins(1)))
+                .is_ok()
+        );
+    }
+}

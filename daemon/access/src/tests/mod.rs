@@ -1,0 +1,1 @@
+//! Access as a whole, over a store and secrets on a disk.
