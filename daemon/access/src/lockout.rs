@@ -71,6 +71,8 @@ impl Lockout {
         if entry.is_forgotten(now) {
             *entry = fresh;
         }
+        // a clock that was set back must not make them wait for it
+        entry.last = entry.last.min(now);
         match entry.left(now) {
             Duration::ZERO => {
                 entry.count = entry.count.saturating_add(1);
@@ -217,6 +219,16 @@ mod tests {
             assert!(book.begin(digest("john"), later).is_ok());
         }
         assert!(book.begin(digest("john"), later).is_err());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nobody_wait_for_longer() {
+        let book = Lockout::default();
+        fail(&book, "jane", 6);
+        let before = NOW.minus(Duration::from_hours(5));
+        let wait = book.begin(digest("jane"), before).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(2));
+        assert!(book.begin(digest("jane"), before.plus(wait)).is_ok());
     }
 
     #[test]

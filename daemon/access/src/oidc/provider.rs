@@ -287,12 +287,12 @@ impl Provider {
     async fn metadata(&self, now: Timestamp) -> Result<Arc<CoreProviderMetadata>, AccessError> {
         let mut known = self.known.lock().await;
         if let Some((metadata, at)) = &known.metadata
-            && now.since(*at) < FRESH
+            && is_within(FRESH, *at, now)
         {
             return Ok(metadata.clone());
         }
         if let Some((at, why)) = &known.failed
-            && now.since(*at) < REST
+            && is_within(REST, *at, now)
         {
             return Err(AccessError::OidcUnavailable { why: why.clone() });
         }
@@ -302,7 +302,7 @@ impl Provider {
     /// The keys anew, if they were not asked for a moment ago.
     async fn newer_keys(&self, now: Timestamp) -> Option<Arc<CoreProviderMetadata>> {
         let mut known = self.known.lock().await;
-        let soon = |at: Timestamp| now.since(at) < REFETCH_EVERY;
+        let soon = |at: Timestamp| is_within(REFETCH_EVERY, at, now);
         if known.refetched.is_some_and(soon) {
             return None;
         }
@@ -354,6 +354,12 @@ impl Provider {
         }
         Ok(())
     }
+}
+
+/// Whether `at` was less than `span` ago; what lies ahead, as the clock was set
+/// back, was not.
+fn is_within(span: Duration, at: Timestamp, now: Timestamp) -> bool {
+    at <= now && now.since(at) < span
 }
 
 /// How it wants to see our secret.
