@@ -139,6 +139,7 @@ impl App {
         } = everything;
         let settings = mail.settings.clone();
         systemd::extend_timeout(OPENING);
+        check_key(&settings, &secrets).await?;
         let store = open_store(&settings).await?;
         store.set_file_rules(rules);
         let secrets = sealing::open(&store, secrets).await?;
@@ -399,6 +400,18 @@ async fn serve_health(address: SocketAddr, api: api::Api, board: Board, stop: Ca
             () = stop.cancelled() => return,
             () = tokio::time::sleep(BIND_AGAIN) => {}
         }
+    }
+}
+
+/// Refuses a key that the store was not sealed with before a byte of the store is
+/// changed.
+async fn check_key(settings: &Settings, secrets: &secrets::SecretsSettings) -> Result<(), Failure> {
+    let path = settings.store.path.clone();
+    let ring = tokio::task::spawn_blocking(move || store::key_ring_of(&path)).await;
+    match ring {
+        Ok(Some(ring)) => secrets.check(&ring).map_err(Failure::Secrets),
+        // opening the store says what is the matter with it
+        Ok(None) | Err(_) => Ok(()),
     }
 }
 

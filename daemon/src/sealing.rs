@@ -52,16 +52,20 @@ fn wrap(settings: &Settings) -> Result<Wrap, Failure> {
 
 /// The key that comes after the one in use, if there is one; blocks.
 pub(crate) fn new_key(settings: &Settings) -> Result<Option<WrappingKey>, Failure> {
-    let named = settings.secrets.new_key_file.as_ref();
-    match place(named, NEW_KEY) {
-        // a unit may set an empty credential for one that is not there
-        Some(path) if named.is_some() || is_filled(&path) => key(&path).map(Some),
+    match place(settings.secrets.new_key_file.as_ref(), NEW_KEY) {
+        // between two rotations there is none, or an empty credential
+        Some(path) if is_filled(&path) => key(&path).map(Some),
         _ => Ok(None),
     }
 }
 
+/// Whether there is something in the file; one that cannot be read is, and the
+/// reader says why.
 fn is_filled(path: &Path) -> bool {
-    std::fs::read(path).is_ok_and(|bytes| !bytes.trim_ascii().is_empty())
+    match std::fs::metadata(path) {
+        Ok(file) => file.len() > 1,
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
 }
 
 fn key(path: &Path) -> Result<WrappingKey, Failure> {

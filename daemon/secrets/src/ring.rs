@@ -99,7 +99,10 @@ pub(crate) fn info(key: &WrappingKey, now: Timestamp) -> KeyInfo {
 }
 
 /// Whether `key` is the one of `info`.
-fn fits(info: &KeyInfo, key: &WrappingKey) -> bool {
+pub(crate) fn fits(info: &KeyInfo, key: &WrappingKey) -> bool {
+    if info.id != key.id() {
+        return false;
+    }
     let name = SecretName(CHECK.to_owned());
     let place = check_place(&name);
     info.check.key == info.id

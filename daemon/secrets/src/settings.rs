@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{SecretBytes, WrappingKey};
+use model::KeyRing;
+
+use crate::{SecretBytes, SecretsError, WrappingKey, ring};
 
 /// Where values lie and what they are sealed with.
 #[derive(Clone, Debug)]
@@ -12,6 +14,29 @@ pub struct SecretsSettings {
     pub wrap: Wrap,
     /// Where new values are put.
     pub values: Values,
+}
+
+impl SecretsSettings {
+    /// Whether a store with this ring can be opened with the keys at hand, as far
+    /// as the ring says. A key that never leaves OpenBao or Vault is tried later.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretsError::WrongKey`].
+    pub fn check(&self, ring: &KeyRing) -> Result<(), SecretsError> {
+        let Wrap::Key { active, old } = &self.wrap else {
+            return Ok(());
+        };
+        let at_hand = || old.iter().chain([active]);
+        let fits = |info| at_hand().any(|key| ring::fits(info, key));
+        if ring.keys.is_empty() || ring.keys.iter().any(fits) {
+            return Ok(());
+        }
+        Err(SecretsError::WrongKey {
+            needed: ring.keys.iter().map(|info| info.id.clone()).collect(),
+            given: at_hand().map(WrappingKey::id).collect(),
+        })
+    }
 }
 
 /// What wraps the keys of values.
