@@ -17,7 +17,7 @@ const HTTPS_PORT: u16 = 8443;
 pub(super) async fn setup(words: &Setup, client: &Client, output: &Output) -> Result<(), Trouble> {
     let state = client.get_as_nobody("/api/v1/setup").await?.body;
     if state.get("set_up").and_then(Value::as_bool) == Some(true) {
-        return Err(already(&state));
+        return Err(already());
     }
     match &words.admin_password_file {
         Some(file) => {
@@ -25,11 +25,8 @@ pub(super) async fn setup(words: &Setup, client: &Client, output: &Output) -> Re
             let body = json!({ "user": words.user, "password": password });
             let made = client.post_for_secret("/api/v1/admin", &body).await;
             let user = made.map_err(explained)?.body;
-            talk(&format!(
-                "{} is the administrator; sign in at {}",
-                text(&user, "/name"),
-                urls(&state).first().map_or("", String::as_str)
-            ));
+            let name = text(&user, "/name");
+            talk(&format!("{name} is the administrator and can sign in"));
             Ok(())
         }
         None => {
@@ -41,11 +38,11 @@ pub(super) async fn setup(words: &Setup, client: &Client, output: &Output) -> Re
     }
 }
 
-fn already(state: &Value) -> Trouble {
-    Trouble::NotNow(format!(
-        "it is set up already: sign in at {}\nhint: is the password lost? sudo sotp admin reset NAME",
-        urls(state).first().map_or("", String::as_str)
-    ))
+fn already() -> Trouble {
+    Trouble::NotNow(
+        "it is set up already: whoever has an account signs in\nhint: is the password lost? sudo sotp admin reset NAME"
+            .into(),
+    )
 }
 
 /// The daemon says who may; we say how.
@@ -59,6 +56,11 @@ fn explained(trouble: Trouble) -> Trouble {
 /// The link is alone on standard output, with the certificate to compare beside it.
 fn show(link: &Value, state: &Value, output: &Output) -> Result<(), Trouble> {
     let links = links(link);
+    if links.is_empty() {
+        return Err(Trouble::NotNow(
+            "HTTPS is off, so there is nothing to open in a browser\nhint: set https in [api], or: sudo sotp setup --admin-password-file FILE".into(),
+        ));
+    }
     let fingerprint = [link, state].map(|said| text(said, "/fingerprint"));
     let fingerprint = fingerprint.into_iter().find(|text| !text.is_empty());
     if output.is_json() {
@@ -96,18 +98,15 @@ fn links(link: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Where the server can be opened, as it says, or as we can guess.
+/// Where the server can be opened: as it says, or as we guess if it says nothing.
 fn urls(said: &Value) -> Vec<String> {
-    let urls = said.get("urls").and_then(Value::as_array);
-    let urls: Vec<_> = urls
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect();
-    match urls.is_empty() {
-        true => vec![format!("https://{}:{HTTPS_PORT}", host_name())],
-        false => urls,
+    match said.get("urls").and_then(Value::as_array) {
+        Some(urls) => urls
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
+        None => vec![format!("https://{}:{HTTPS_PORT}", host_name())],
     }
 }
 
@@ -156,12 +155,11 @@ mod tests {
     }
 
     #[test]
-    fn who_is_set_up_already_is_told_where_to_go() {
-        let trouble = already(&json!({"set_up": true, "urls": ["https://h:8443"]}));
-        let text = trouble.to_string();
-        assert!(
-            text.contains("https://h:8443") && text.contains("sotp admin reset"),
-            "{text}"
-        );
+    fn without_https_no_link_is_made_up() {
+        assert!(links(&json!({"token": "t", "urls": []})).is_empty());
+        let output = Output::new(None, crate::output::Colour::Never);
+        let trouble = show(&json!({"token": "t", "urls": []}), &json!({}), &output);
+        let text = trouble.unwrap_err().to_string();
+        assert!(text.contains("--admin-password-file"), "{text}");
     }
 }
