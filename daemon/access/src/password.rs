@@ -110,6 +110,13 @@ impl Cost {
     #[cfg(test)]
     pub(crate) const LEAST: Cost = Cost { memory: 8, time: 1 };
 
+    /// Enough that many at once have to wait for each other.
+    #[cfg(test)]
+    pub(crate) const SOME: Cost = Cost {
+        memory: 2048,
+        time: 1,
+    };
+
     fn params(self) -> Params {
         Params::new(self.memory, self.time, 1, None).expect("the costs above are within the limits")
     }

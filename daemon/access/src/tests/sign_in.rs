@@ -195,7 +195,7 @@ async fn somebody_who_is_in_is_not_touched_by_those_who_guess_their_password() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_200_wrong_passwords_at_once_two_are_looked_at_and_none_gets_in() {
-    let house = Arc::new(House::of(settings(), Cost::USUAL).await);
+    let house = Arc::new(House::of(settings(), Cost::SOME).await);
     house.enter("root", Role::Admin).await;
     // each from an address of its own, for an account of its own, but for some
     let tries: Vec<_> = (0..200)
