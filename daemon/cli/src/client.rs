@@ -324,16 +324,17 @@ impl Client {
                 self.at()
             ))
         };
+        let mut pour = output.pour();
         loop {
             let Ok(frame) = tokio::time::timeout(PATIENCE, body.frame()).await else {
                 return Err(lost(format!("nothing came for {} s", PATIENCE.as_secs())));
             };
             match frame {
-                None => return Ok(()),
+                None => return pour.end(),
                 Some(Err(error)) => return Err(lost(error.to_string())),
                 Some(Ok(frame)) => {
                     if let Some(content) = frame.data_ref() {
-                        output.raw(content)?;
+                        pour.add(content)?;
                     }
                 }
             }

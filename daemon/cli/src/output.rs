@@ -45,7 +45,48 @@ pub(crate) enum Colour {
 pub(crate) struct Output {
     format: Format,
     colour: bool,
+    terminal: bool,
     width: Option<usize>,
+}
+
+/// Text that comes in pieces: to a terminal line by line, without what could move
+/// the cursor; elsewhere as it is.
+pub(crate) struct Pour<'a> {
+    output: &'a Output,
+    begun: Vec<u8>,
+}
+
+/// A line that is longer is shown in parts.
+const LINE_BYTES: usize = 1024 * 1024;
+
+impl Pour<'_> {
+    pub(crate) fn add(&mut self, piece: &[u8]) -> Result<(), Trouble> {
+        if !self.output.terminal {
+            return self.output.raw(piece);
+        }
+        self.begun.extend_from_slice(piece);
+        while let Some(end) = self.begun.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.begun.drain(..=end).collect();
+            self.output.line(&harmless(&line))?;
+        }
+        match self.begun.len() > LINE_BYTES {
+            true => self.end(),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn end(&mut self) -> Result<(), Trouble> {
+        let rest = std::mem::take(&mut self.begun);
+        match rest.is_empty() {
+            true => Ok(()),
+            false => self.output.raw(harmless(&rest).as_bytes()),
+        }
+    }
+}
+
+fn harmless(line: &[u8]) -> String {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    safe(&String::from_utf8_lossy(line))
 }
 
 /// A column of a table and of tab-separated values.
@@ -130,6 +171,7 @@ impl Output {
                 Colour::Always => true,
                 Colour::Never => false,
             },
+            terminal,
             width: terminal.then(terminal_width).flatten(),
         }
     }
@@ -188,6 +230,19 @@ impl Output {
         let text = serde_json::to_string_pretty(&document)
             .map_err(|error| Trouble::Garbled(error.to_string()))?;
         self.line(&text)
+    }
+
+    /// Text that comes in pieces.
+    pub(crate) fn pour(&self) -> Pour<'_> {
+        Pour {
+            output: self,
+            begun: Vec::new(),
+        }
+    }
+
+    /// One line of what a server says, on standard output.
+    pub(crate) fn said(&self, text: &str) -> Result<(), Trouble> {
+        self.line(&safe(text))
     }
 
     /// One line on standard output.
@@ -387,6 +442,7 @@ mod tests {
         let output = Output {
             format: Format::Table,
             colour: false,
+            terminal: true,
             width,
         };
         output.table(&rows, &COLUMNS)
@@ -402,6 +458,11 @@ mod tests {
     #[test]
     fn what_a_device_says_cannot_move_the_cursor() {
         assert_eq!(safe("a\u{1b}[31mb\u{202e}c\nd\u{7}"), "a[31mbc d");
+    }
+
+    #[test]
+    fn a_line_that_comes_in_pieces_cannot_move_the_cursor_either() {
+        assert_eq!(harmless("a\u{1b}[2Jü\u{9b}b\r\n".as_bytes()), "a[2Jüb");
     }
 
     #[test]

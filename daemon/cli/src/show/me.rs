@@ -97,7 +97,7 @@ async fn enable(client: &Client, output: &Output) -> Result<(), Trouble> {
         .into_iter()
         .flatten()
         .filter_map(Value::as_str)
-        .try_for_each(|code| output.line(code))
+        .try_for_each(|code| output.said(code))
 }
 
 const SESSIONS: [Column; 8] = [

@@ -179,7 +179,7 @@ pub(super) async fn reset_password(
     ));
     match output.is_json() {
         true => output.document(&reset),
-        false => output.line(&text(&reset, "/password")),
+        false => output.said(&text(&reset, "/password")),
     }
 }
 

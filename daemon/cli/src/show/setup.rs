@@ -74,7 +74,7 @@ fn show(link: &Value, state: &Value, output: &Output) -> Result<(), Trouble> {
         "Open this in a browser within {}; it works once:",
         left(link, "/expires")
     ));
-    links.iter().try_for_each(|link| output.line(link))?;
+    links.iter().try_for_each(|link| output.said(link))?;
     if let Some(fingerprint) = fingerprint {
         talk(&format!(
             "The browser warns of a certificate that nobody vouches for. Its SHA-256 has to be\n  {fingerprint}"

@@ -94,7 +94,7 @@ async fn make(add: &TokensAdd, client: &Client, output: &Output) -> Result<(), T
     ));
     match output.is_json() {
         true => output.document(&with_roles(made)),
-        false => output.line(&text(&made, "/token")),
+        false => output.said(&text(&made, "/token")),
     }
 }
 
