@@ -43,11 +43,6 @@ impl Caller {
         &self.0.origin
     }
 
-    /// Whether the request came over TLS.
-    pub(crate) fn is_over_tls(&self) -> bool {
-        matches!(self.0.peer, Peer::Tls { .. })
-    }
-
     /// Whether root, or the daemon's own user, asks on the machine itself,
     /// and in no other name.
     pub(crate) fn is_local_root(&self) -> bool {

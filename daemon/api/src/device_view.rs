@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use model::{
     Alert, AlertState, Check, Device, DeviceId, DeviceState, Facts, Failure, GroupKey, Outcome,
-    Reading,
+    Permission, Reading,
 };
 use serde::Serialize;
 use store::Inventory;
@@ -278,15 +278,17 @@ impl<'a> Viewer<'a> {
 }
 
 /// Whether the caller sees the device called `name` of the tenant of `device`.
+/// Names of devices that are gone are for those alone who see everything.
 pub(crate) fn sees_by_name(
     caller: &Caller,
     inventory: &Inventory,
     device: &Device,
     name: &str,
 ) -> bool {
-    inventory
-        .by_name(&device.tenant, name)
-        .is_some_and(|named| caller.sees(named))
+    match inventory.by_name(&device.tenant, name) {
+        Some(named) => caller.sees(named),
+        None => caller.holds_everywhere(Permission::DevicesRead),
+    }
 }
 
 /// What the newest poll of `device` by `check` came to.

@@ -3,11 +3,13 @@
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::IntoResponse;
+use model::Permission;
 use serde::Serialize;
 use store::{StoreHealth, StoreStats};
 use utoipa::ToSchema;
 
 use crate::Api;
+use crate::caller::Caller;
 use crate::exposition::{CONTENT_TYPE, ExposedKind, Exposition, as_f64};
 use crate::problem::Problem;
 use crate::query;
@@ -90,9 +92,14 @@ pub(crate) fn not_writing(health: &StoreHealth) -> Option<String> {
 )]
 pub(crate) async fn expose_metrics(
     State(api): State<Api>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<impl IntoResponse, Problem> {
     query::none(&uri)?;
+    // nobody gets here but on the plain listener, where everybody may
+    if !caller.is_anonymous() {
+        caller.need_everywhere(Permission::TelemetryRead)?;
+    }
     let mut text = Exposition::default();
     api.daemon().metrics(&mut text);
     api.telemetry().expose(&mut text);

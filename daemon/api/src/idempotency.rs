@@ -6,6 +6,7 @@
 //! one route that has such (the import) refuses what is there already.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
@@ -118,14 +119,15 @@ async fn keyed(
         return replay(&answer, sent);
     }
     // what was begun is kept even if the client goes away meanwhile
-    let api = api.clone();
+    let keeper = api.clone();
     let done = tokio::spawn(async move {
         let response = next.run(request).await;
-        let response = keep(&api, key, sent, response).await;
+        let response = keep(&keeper, key, sent, response).await;
         drop(place);
         response
     });
     done.await.map_err(|fault| {
+        api.telemetry().panics.fetch_add(1, Ordering::Relaxed);
         error!(%fault, "a handler ended by a fault");
         Problem::new(
             Kind::Internal,

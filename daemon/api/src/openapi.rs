@@ -3,15 +3,15 @@
 
 use std::sync::OnceLock;
 
-use axum::http::header;
+use axum::http::{Uri, header};
 use axum::response::IntoResponse;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, Info, License, OpenApi, Ref, RefOr, Response, Schema, Tag};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::problem::{Document, InTheWay, Mistake};
-use crate::router;
+use crate::problem::{Document, InTheWay, Mistake, Problem};
+use crate::{query, router};
 
 /// The document as JSON, indented.
 ///
@@ -38,8 +38,9 @@ pub fn openapi() -> String {
     tag = "daemon",
     responses((status = 200, description = "The document", content_type = "application/json"))
 )]
-pub(crate) async fn get_openapi() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], openapi())
+pub(crate) async fn get_openapi(uri: Uri) -> Result<impl IntoResponse, Problem> {
+    query::none(&uri)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], openapi()))
 }
 
 pub(crate) fn document() -> OpenApi {

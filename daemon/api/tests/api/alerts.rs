@@ -9,7 +9,7 @@ use store::Judgement;
 
 use crate::harness::{NOW, Served, served};
 
-fn alert(id: u64, device: DeviceId, name: &str, state: AlertState) -> Alert {
+pub(crate) fn alert(id: u64, device: DeviceId, name: &str, state: AlertState) -> Alert {
     Alert {
         id: AlertId(id),
         rule: RuleName("down".into()),
@@ -29,7 +29,7 @@ fn alert(id: u64, device: DeviceId, name: &str, state: AlertState) -> Alert {
     }
 }
 
-fn mail_about(alert: &Alert) -> Delivery {
+pub(crate) fn mail_about(alert: &Alert) -> Delivery {
     Delivery {
         id: OutboxId(0),
         channel: Channel::Mail {

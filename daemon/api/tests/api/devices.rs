@@ -344,7 +344,6 @@ async fn names_of_any_script_find_their_device() {
         "Schränk 7",
         "数据中心",
         "🦀",
-        "a\u{202e}b",
         "100%",
         "a;b\"c",
     ]
@@ -400,7 +399,7 @@ async fn a_community_goes_in_and_never_comes_out() {
         api.send("PUT", "/api/v1/credentials/lab", &credential)
             .await,
     );
-    assert_eq!(answers[1].status, 200);
+    assert_eq!(answers[1].status, 201);
     // and not in problems either
     let wrong = json!({"name": "core2", "address": "10.0.0.2", "snmp_community": secret, "credential": "lab"});
     answers.push(api.post("/api/v1/devices", &wrong).await);

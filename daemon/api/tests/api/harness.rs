@@ -6,21 +6,31 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use access::{Access, AccessSettings, NewToken, Origin, TokenKind};
+use api::tls::{self, TlsFiles};
 use api::{
     Api, Daemon, DaemonStatus, ExposedKind, Exposition, IcmpStatus, Limits, PollNowRefused,
     SchedulerStatus,
 };
 use model::{
-    Check, Columns, Device, DeviceId, DeviceState, Facts, GroupKey, Labels, MetricKind, Outcome,
-    PollReport, PollRow, SeriesKey, Timestamp,
+    Binding, By, Check, Columns, Device, DeviceId, DeviceState, Facts, GroupKey, Labels,
+    MetricKind, Outcome, Permission, PollReport, PollRow, Role, Scope, SeriesKey, TenantName,
+    Timestamp, User, UserName,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use secrets::{Secrets, SecretsSettings, Values, Wrap, WrappingKey};
 use serde_json::{Value, json};
 use store::{Store, StoreOptions};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// What time it is in these tests.
@@ -95,12 +105,17 @@ impl Daemon for FakeDaemon {
 /// A served API; it stops when this is dropped.
 pub(crate) struct Served {
     pub(crate) store: Store,
+    pub(crate) secrets: Secrets,
+    pub(crate) access: Access,
     pub(crate) daemon: Arc<FakeDaemon>,
     pub(crate) socket: PathBuf,
     pub(crate) tcp: std::net::SocketAddr,
+    pub(crate) https: std::net::SocketAddr,
+    pub(crate) tls: watch::Sender<Arc<ServerConfig>>,
+    pub(crate) tls_files: TlsFiles,
     pub(crate) stop: CancellationToken,
     pub(crate) servers: Vec<JoinHandle<()>>,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 impl Drop for Served {
@@ -132,8 +147,18 @@ pub(crate) async fn served_with(limits: Limits) -> Served {
         ballast_bytes: 0,
         keep_samples: Duration::from_secs(30 * 86_400),
         keep_alerts: Duration::from_secs(365 * 86_400),
+        keep_audit: Duration::from_secs(730 * 86_400),
     };
     let store = Store::open(options, NOW).unwrap();
+    let sealing = SecretsSettings {
+        wrap: Wrap::Key {
+            active: WrappingKey::generate(),
+            old: Vec::new(),
+        },
+        values: Values::Embedded,
+    };
+    let secrets = Secrets::open(store.clone(), sealing, NOW).await.unwrap();
+    let access = Access::new(store.clone(), secrets.clone(), access_settings(), NOW).unwrap();
     let daemon = Arc::new(FakeDaemon {
         states: Mutex::default(),
         asked: Mutex::default(),
@@ -141,24 +166,114 @@ pub(crate) async fn served_with(limits: Limits) -> Served {
         recipients: Mutex::new(Some(vec!["ops@example.com".into()])),
         panics: Mutex::default(),
     });
-    let api = Api::new(store.clone(), daemon.clone(), limits);
+    let api = Api::new(
+        store.clone(),
+        secrets.clone(),
+        access.clone(),
+        daemon.clone(),
+        limits,
+    );
     let stop = CancellationToken::new();
     let socket = folder.path().join("sotp.sock");
     let unix = UnixListener::bind(&socket).unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();
+    let https = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let https_address = https.local_addr().unwrap();
+    let tls_files = TlsFiles {
+        certificate: folder.path().join("tls/certificate.pem"),
+        key: folder.path().join("tls/key.pem"),
+        client_ca: None,
+        client_crl: None,
+    };
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    assert!(tls::make(&tls_files.certificate, &tls_files.key, &names, NOW).unwrap());
+    let (tls, tls_now) = watch::channel(tls::load(&tls_files).unwrap());
     let servers = vec![
         tokio::spawn(api::serve_unix(unix, api.clone(), stop.clone())),
-        tokio::spawn(api::serve_tcp(tcp, api, stop.clone())),
+        tokio::spawn(api::serve_tcp(tcp, api.clone(), stop.clone())),
+        tokio::spawn(api::serve_https(https, tls_now, api, stop.clone())),
     ];
     Served {
         store,
+        secrets,
+        access,
         daemon,
         socket,
         tcp: address,
+        https: https_address,
+        tls,
+        tls_files,
         stop,
         servers,
-        _folder: folder,
+        folder,
+    }
+}
+
+fn access_settings() -> AccessSettings {
+    AccessSettings {
+        access_ttl: Duration::from_secs(300),
+        refresh_idle: Duration::from_secs(86_400),
+        session_max: Duration::from_secs(30 * 86_400),
+        min_password: 12,
+        socket_role: Role::Operator,
+        issuer: "https://sotp.example".into(),
+        oidc: None,
+    }
+}
+
+/// A person without a password.
+pub(crate) fn person(name: &str, bindings: Vec<Binding>) -> User {
+    User {
+        name: UserName(name.into()),
+        full_name: None,
+        email: None,
+        bindings,
+        active: true,
+        password: None,
+        password_changed: None,
+        must_change_password: false,
+        totp: None,
+        certificate: None,
+        oidc: None,
+        created: NOW,
+        updated: NOW,
+        last_login: None,
+        revision: 1,
+    }
+}
+
+/// `role` for all of `tenant`; `None`: everywhere.
+pub(crate) fn binding(role: Role, tenant: Option<&str>) -> Binding {
+    Binding {
+        role,
+        scope: Scope {
+            tenant: tenant.map(|tenant| TenantName(tenant.into())),
+            ..Scope::default()
+        },
+    }
+}
+
+/// `role` for the devices of `tenant` at `site`.
+pub(crate) fn at_site(role: Role, tenant: &str, site: &str) -> Binding {
+    let mut binding = binding(role, Some(tenant));
+    binding.scope.sites.insert(site.into());
+    binding
+}
+
+/// A token that may do what `bindings` say, or of that only `permissions`.
+pub(crate) fn new_token(
+    name: &str,
+    bindings: Vec<Binding>,
+    permissions: &[Permission],
+) -> NewToken {
+    NewToken {
+        name: name.into(),
+        bindings,
+        permissions: permissions.iter().copied().collect(),
+        expires: NOW.plus(Duration::from_secs(86_400)),
+        requests_per_minute: 60_000,
+        kind: TokenKind::Bearer,
     }
 }
 
@@ -242,6 +357,19 @@ pub(crate) async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer
     }
 }
 
+/// A request whose answer ends the connection.
+pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: sotp\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !body.is_empty() {
+        head.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    head.push_str("\r\n");
+    [head.as_bytes(), body].concat()
+}
+
 impl Served {
     /// Sends these bytes and reads one answer.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> Answer {
@@ -264,34 +392,163 @@ impl Served {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        let mut request =
-            format!("{method} {path} HTTP/1.1\r\nhost: sotp\r\nconnection: close\r\n");
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if !body.is_empty() {
-            request.push_str(&format!("content-length: {}\r\n", body.len()));
-        }
-        request.push_str("\r\n");
-        self.raw(&[request.as_bytes(), body].concat()).await
+        self.raw(&request(method, path, headers, body)).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], b"").await
     }
 
-    pub(crate) async fn delete(&self, path: &str) -> Answer {
-        self.ask("DELETE", path, &[], b"").await
+    /// The `ETag` of what is at `path`, where it has one.
+    async fn tag(&self, path: &str) -> Option<String> {
+        let answer = self.get(path).await;
+        answer.header("etag").map(str::to_owned)
     }
 
+    /// Deletes what is at `path` as somebody who has just read it.
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        let tag = self.tag(path).await.unwrap_or("*".into());
+        self.ask("DELETE", path, &[("if-match", &tag)], b"").await
+    }
+
+    /// Sends `body`; a change is made as by somebody who has just read what
+    /// they change.
     pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> Answer {
-        let kind = [("content-type", "application/json")];
-        self.ask(method, path, &kind, body.to_string().as_bytes())
-            .await
+        let mut headers = vec![("content-type", "application/json")];
+        let tag = match method {
+            "PUT" | "PATCH" => self.tag(path).await,
+            _ => None,
+        };
+        if let Some(tag) = &tag {
+            headers.push(("if-match", tag));
+        }
+        let body = body.to_string();
+        self.ask(method, path, &headers, body.as_bytes()).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send("POST", path, body).await
+    }
+
+    /// A connection over TLS, with this certificate and key if any.
+    pub(crate) async fn tls(
+        &self,
+        identity: Option<(&[u8], &[u8])>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        let own = std::fs::read(&self.tls_files.certificate).unwrap();
+        roots
+            .add(CertificateDer::from_pem_slice(&own).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match identity {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => config
+                .with_client_auth_cert(
+                    vec![CertificateDer::from_pem_slice(certificate).unwrap()],
+                    PrivateKeyDer::from_pem_slice(key).unwrap(),
+                )
+                .unwrap(),
+        };
+        let tcp = TcpStream::connect(self.https).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(config))
+            .connect(name, tcp)
+            .await
+    }
+
+    /// Asks over TLS, with this token if any.
+    pub(crate) async fn https(
+        &self,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let mut headers = headers.to_vec();
+        if let Some(bearer) = &bearer {
+            headers.push(("authorization", bearer));
+        }
+        let mut stream = self.tls(None).await.unwrap();
+        let bytes = request(method, path, &headers, body);
+        // the server may answer and close before it has read all
+        let _ = stream.write_all(&bytes).await;
+        read_answer(&mut stream).await
+    }
+
+    /// Reads over TLS.
+    pub(crate) async fn https_get(&self, token: Option<&str>, path: &str) -> Answer {
+        self.https(token, "GET", path, &[], b"").await
+    }
+
+    /// Sends JSON over TLS; changes whatever is there.
+    pub(crate) async fn https_send(
+        &self,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Answer {
+        let mut headers = vec![("content-type", "application/json")];
+        if ["PATCH", "DELETE"].contains(&method) {
+            headers.push(("if-match", "*"));
+        }
+        let body = body.to_string();
+        self.https(token, method, path, &headers, body.as_bytes())
+            .await
+    }
+
+    /// Makes somebody who may do everything, so that the network is let in.
+    pub(crate) async fn set_up(&self) {
+        let admin = person("root", vec![binding(Role::Admin, None)]);
+        self.store
+            .create_first_admin(&By::system(), admin, NOW)
+            .await
+            .unwrap();
+    }
+
+    /// Makes a tenant.
+    pub(crate) async fn tenant(&self, name: &str) {
+        let body = json!({"name": name});
+        self.post("/api/v1/tenants", &body).await.expect(201);
+    }
+
+    /// A token for a service.
+    pub(crate) async fn token(&self, new: NewToken) -> String {
+        let origin = Origin::default();
+        let root = access::Caller::local(0, Role::Admin, &origin);
+        let by = root.by("test");
+        let made = self.access.create_token(&root, &by, new, NOW).await;
+        made.unwrap().1.expose().to_owned()
+    }
+
+    /// A token with `role` for all of `tenant`, or everywhere.
+    pub(crate) async fn role(&self, role: Role, tenant: Option<&str>) -> String {
+        let name = format!("{}-{}", role.word(), tenant.unwrap_or("everywhere"));
+        let new = new_token(&name, vec![binding(role, tenant)], &[]);
+        self.token(new).await
+    }
+
+    /// What the audit log says was denied, oldest first: who, on what, why.
+    pub(crate) async fn denied(&self) -> Vec<(String, String, String)> {
+        // what does not wait is written with the next commit
+        self.store.heartbeat().await.unwrap();
+        let store = self.store.clone();
+        let ask = store::AuditAsk::newest(1_000);
+        let read = tokio::task::spawn_blocking(move || store.audit(&ask));
+        let mut lines = Vec::new();
+        for line in read.await.unwrap().unwrap().into_iter().rev() {
+            if let model::AuditOutcome::Denied(why) = line.outcome {
+                lines.push((line.actor, line.object, why));
+            }
+        }
+        lines
     }
 
     /// Enters a device and returns its id.

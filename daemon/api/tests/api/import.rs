@@ -31,7 +31,7 @@ async fn every_column_arrives_where_it_belongs() {
     let credential = json!({"kind": "snmp-v2c", "community": "public"});
     api.send("PUT", "/api/v1/credentials/lab", &credential)
         .await
-        .expect(200);
+        .expect(201);
     api.enter("core1", "10.0.0.1").await;
     // a byte order mark, another order, spaces, quotes
     let csv = "\u{feff}address, name,kind,vendor,model,os,site,location,tags,parents,credential,SNMP_PORT\r\n\

@@ -6,10 +6,16 @@
 )]
 
 mod alerts;
+mod conventions;
 mod devices;
 mod document;
+mod gates;
 mod harness;
 mod hostile;
 mod import;
+mod matrix;
 mod measured;
+mod once;
 mod others;
+mod scopes;
+mod secure;

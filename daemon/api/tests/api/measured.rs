@@ -142,7 +142,7 @@ async fn rates_are_shown_per_interface_and_for_the_device() {
     let credential = json!({"kind": "snmp-v2c", "community": "public"});
     api.send("PUT", "/api/v1/credentials/lab", &credential)
         .await
-        .expect(200);
+        .expect(201);
     api.send(
         "PATCH",
         "/api/v1/devices/core1",
@@ -322,7 +322,7 @@ async fn how_long_lists_of_a_thousand_switches_take() {
     let credential = json!({"kind": "snmp-v2c", "community": "public"});
     api.send("PUT", "/api/v1/credentials/lab", &credential)
         .await
-        .expect(200);
+        .expect(201);
     let mut csv = "name,address,credential\n".to_owned();
     for n in 0..1_000 {
         csv.push_str(&format!("switch{n},10.1.{}.{},lab\n", n / 250, n % 250 + 1));
