@@ -46,6 +46,7 @@ pub(crate) struct FakeDaemon {
     pub(crate) refusal: Mutex<Option<PollNowRefused>>,
     pub(crate) recipients: Mutex<Option<Vec<String>>>,
     pub(crate) panics: Mutex<bool>,
+    pub(crate) new_key: Mutex<Option<WrappingKey>>,
 }
 
 impl Daemon for FakeDaemon {
@@ -95,6 +96,10 @@ impl Daemon for FakeDaemon {
     fn metrics(&self, into: &mut Exposition) {
         into.family("sotp_test", ExposedKind::Gauge, "A \"test\"\nof escapes");
         into.sample("sotp_test", &[("name", "a\\b\"c\nd")], 1.0);
+    }
+
+    fn new_wrapping_key(&self) -> Result<Option<WrappingKey>, String> {
+        Ok(self.new_key.lock().unwrap().take())
     }
 
     fn mail_recipients(&self) -> Option<Vec<String>> {
@@ -165,6 +170,7 @@ pub(crate) async fn served_with(limits: Limits) -> Served {
         refusal: Mutex::default(),
         recipients: Mutex::new(Some(vec!["ops@example.com".into()])),
         panics: Mutex::default(),
+        new_key: Mutex::default(),
     });
     let api = Api::new(
         store.clone(),

@@ -6,6 +6,8 @@
 )]
 
 mod alerts;
+mod audit;
+mod canaries;
 mod conventions;
 mod devices;
 mod document;
@@ -15,7 +17,13 @@ mod hostile;
 mod import;
 mod matrix;
 mod measured;
+mod oidc;
 mod once;
 mod others;
+mod people;
 mod scopes;
+mod secret_values;
 mod secure;
+mod setting_up;
+mod signing_in;
+mod tokens;
