@@ -108,12 +108,15 @@ struct Admitted {
     api: Api,
     /// The appliance is not set up, and this is what it shows to everybody.
     before_setup: bool,
+    /// What was shown is no good. What is open to everybody is open to them
+    /// too: to sign in, say, with a certificate that is nobody's here.
+    refused: Option<Problem>,
 }
 
 /// Finds out who asks, and writes down what was denied to them.
 pub(crate) async fn gate(State(api): State<Api>, request: Request, next: Next) -> Response {
     let attempt = Attempt::of(&request, &api);
-    let response = match admit(&api, &attempt, request).await {
+    match admit(&api, &attempt, request).await {
         Ok((caller, request)) => {
             let by = caller.by();
             let response = next.run(request).await;
@@ -130,8 +133,7 @@ pub(crate) async fn gate(State(api): State<Api>, request: Request, next: Next) -
             attempt.note(&api, &by, &response);
             response
         }
-    };
-    response
+    }
 }
 
 /// The caller, and the request with what handlers take from it.
@@ -147,36 +149,26 @@ async fn admit(
             return Err(AccessError::NotSetUp.into());
         }
     }
-    let (who, mut request) = authenticate(api, attempt, request).await?;
+    let (found, mut request) = recognise(api, attempt, request).await?;
+    let (who, refused) = match found {
+        Ok(who) => (who, None),
+        Err(error) => {
+            let nobody = access::Caller::anonymous(&attempt.origin);
+            (nobody, Some(Problem::from(error)))
+        }
+    };
     let caller = Caller::new(who, attempt.origin.clone(), attempt.peer.clone());
     limit(api, attempt, &caller)?;
     request.extensions_mut().insert(caller.clone());
     request.extensions_mut().insert(Admitted {
         api: api.clone(),
         before_setup,
+        refused,
     });
     Ok((caller, request))
 }
 
-/// Who shows what this request shows. Whoever fails is counted by address.
-async fn authenticate(
-    api: &Api,
-    attempt: &Attempt,
-    request: Request,
-) -> Result<(access::Caller, Request), Problem> {
-    if matches!(attempt.peer, Peer::Plain { .. }) {
-        return Ok((access::Caller::anonymous(&attempt.origin), request));
-    }
-    let (found, request) = recognise(api, attempt, request).await?;
-    match found {
-        Ok(who) => Ok((who, request)),
-        Err(error) => {
-            count_failure(api, attempt)?;
-            Err(error.into())
-        }
-    }
-}
-
+/// Who shows what this request shows.
 async fn recognise(
     api: &Api,
     attempt: &Attempt,
@@ -185,6 +177,9 @@ async fn recognise(
     let recognised =
         |shown: Shown<'_>| api.access().authenticate(shown, &attempt.origin, api.now());
     let refused = |why| Err(AccessError::BadToken { why });
+    if matches!(attempt.peer, Peer::Plain { .. }) {
+        return Ok((recognised(Shown::Nothing), request));
+    }
     let Some(said) = authorization(request.headers()) else {
         let found = match &attempt.peer {
             Peer::User { uid, .. } => recognised(Shown::Local(*uid)),
@@ -372,9 +367,11 @@ pub(crate) async fn guard(guard: Guard, secret: bool, request: Request, next: Ne
         let why = "the request did not come through the gate";
         return Problem::new(Kind::Internal, why).into_response();
     };
-    if !admitted.before_setup
-        && let Err(problem) = guard.check(&caller)
-    {
+    let is_open = guard == Guard::Open || admitted.before_setup;
+    if let Some(refused) = admitted.refused.filter(|_| !is_open) {
+        return refused.into_response();
+    }
+    if !is_open && let Err(problem) = guard.check(&caller) {
         return problem.into_response();
     }
     let storable = !secret && guard != Guard::Open;

@@ -433,7 +433,7 @@ async fn enter(api: &Api, caller: &Caller, mut lines: Vec<Line>) -> Result<Vec<L
                     match result {
                         Ok(device) => lines[*place].id = Some(device.id),
                         Err(refusal) => {
-                            lines[*place].refuse(of_refusal(&refusal, &inventory, caller))
+                            lines[*place].refuse(of_refusal(&refusal, &inventory, caller));
                         }
                     }
                 }

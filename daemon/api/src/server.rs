@@ -404,7 +404,7 @@ async fn over(stop: &CancellationToken, stale: Option<watch::Receiver<Arc<Server
             return;
         }
         // nobody who could change it is left: nothing changes any more
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         () = stop.cancelled() => {}

@@ -41,6 +41,10 @@ async fn who_shows_nothing_or_nonsense_is_told_how_to_get_in() {
             .await;
         assert_eq!(answer.status, 401, "{headers:?}: {}", answer.body);
     }
+    // what is open to everybody is open to them, too
+    let bad = [("authorization", BAD)];
+    let answer = api.https(None, "GET", "/health/live", &bad, b"").await;
+    answer.expect(200);
     let once = [("authorization", good.as_str())];
     let answer = api.https(None, "GET", "/api/v1/devices", &once, b"").await;
     answer.expect(200);
