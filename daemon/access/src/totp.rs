@@ -16,6 +16,10 @@ const STEP_SECS: u64 = 30;
 /// Recovery codes that are given at once.
 const RECOVERY_CODES: usize = 10;
 
+/// Letters of a recovery code: 120 random bits, so that a plain hash of it may be
+/// kept (OWASP ASVS 6.5.2 wants 112).
+const RECOVERY_LETTERS: usize = 24;
+
 /// Letters and digits that are not mistaken for each other, 32 of them.
 const CLEAR: &[u8; 32] = b"23456789abcdefghjkmnpqrstuvwxyz0";
 
@@ -103,17 +107,17 @@ pub(crate) fn new_recovery_codes() -> (Vec<SecretText>, Vec<Digest>) {
     (0..RECOVERY_CODES)
         .map(|_| {
             let letters: Zeroizing<String> = Zeroizing::new(
-                random::<16>()
+                random::<RECOVERY_LETTERS>()
                     .iter()
                     .map(|byte| char::from(CLEAR[usize::from(byte % 32)]))
                     .collect(),
             );
             let code = format!(
                 "{}-{}-{}-{}",
-                &letters[..4],
-                &letters[4..8],
-                &letters[8..12],
-                &letters[12..]
+                &letters[..6],
+                &letters[6..12],
+                &letters[12..18],
+                &letters[18..]
             );
             (SecretText::new(code), digest(&letters))
         })
