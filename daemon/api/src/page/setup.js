@@ -2,7 +2,7 @@
 // browser sends to a server, and leaves the address bar before anything else.
 "use strict";
 
-const token = decodeURIComponent(location.hash.replace(/^#(token=)?/, ""));
+const token = location.hash.replace(/^#(token=)?/, "");
 history.replaceState(null, "", location.pathname);
 
 const at = (id) => document.getElementById(id);
