@@ -110,6 +110,7 @@ impl Daemon for FakeDaemon {
 /// A served API; it stops when this is dropped.
 pub(crate) struct Served {
     pub(crate) store: Store,
+    pub(crate) secrets: Secrets,
     pub(crate) access: Access,
     pub(crate) daemon: Arc<FakeDaemon>,
     pub(crate) socket: PathBuf,
@@ -201,6 +202,7 @@ pub(crate) async fn served_with(limits: Limits) -> Served {
     ];
     Served {
         store,
+        secrets,
         access,
         daemon,
         socket,
