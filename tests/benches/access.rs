@@ -156,7 +156,7 @@ fn in_a_storm(client: &Client, watch: impl FnOnce() -> Seen) -> Storm {
 /// One wrong password from an address that was never seen, every other one for
 /// the account that is there.
 fn attack(client: &Client, attacker: usize, attempt: usize) -> Option<u16> {
-    let from = format!("2001:db8:{attacker:x}::{attempt:x}");
+    let from = format!("2001:{attacker:x}:{attempt:x}::1");
     let user = match attempt % 2 {
         0 => ADMIN.to_owned(),
         _ => format!("nobody-{attacker}-{attempt}"),

@@ -86,6 +86,15 @@ impl Client {
         }
     }
 
+    /// The same, without anything in `Authorization`.
+    #[must_use]
+    pub fn stranger(&self) -> Client {
+        Client {
+            authorization: None,
+            ..self.clone()
+        }
+    }
+
     /// The same, with this client certificate and nothing else.
     #[must_use]
     pub fn identity(&self, identity: &Identity) -> Client {

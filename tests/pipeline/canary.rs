@@ -8,7 +8,7 @@ use harness::{Ask, Client, Daemon, Folder, PASSWORD, is_root, tool};
 use serde_json::{Value, json};
 
 use crate::setup::operations;
-use crate::skipped;
+use crate::{QUICK, skipped};
 
 /// Everything that was told to the daemon in confidence, or by it once.
 struct Confided(Vec<(&'static str, String)>);
@@ -97,12 +97,10 @@ fn what_was_confided_is_in_no_file_no_log_no_answer_and_not_in_proc() {
     let folder = Folder::with_https();
     folder.write_api_settings(
         "anonymous_per_minute = 6000\nrequests_per_minute = 60000",
-        "[icmp]\nevery = \"1s\"\n[snmp]\nevery = \"5s\"\n",
+        // all that it can say
+        &format!("{QUICK}[log]\nlevel = \"trace\"\n"),
     );
-    let mut command = Daemon::command(&folder, None);
-    // all that it can say
-    command.env("RUST_LOG", "trace");
-    let daemon = Daemon::start_command(&folder, command);
+    let daemon = Daemon::start(&folder, None);
     let (admin, confided) = confide(&daemon, &folder);
 
     let names = [

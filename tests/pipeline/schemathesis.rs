@@ -13,7 +13,7 @@ use crate::skipped;
 const SEED: &str = "17";
 
 /// Cases per operation and phase: all four roles take a few minutes.
-const EXAMPLES: &str = "12";
+const EXAMPLES: &str = "5";
 
 /// The tool, if it is installed: `packaging/deps.sh test`.
 fn tool() -> Option<PathBuf> {
@@ -36,7 +36,9 @@ fn furnish(admin: &Client) {
     admin.add_person("berta", &json!([{"role": "READONLY"}]));
 }
 
-/// The tool's settings: which answers mean what here.
+/// The tool's settings: which answers mean what here. What is good by its shape
+/// may be refused by its meaning (400 for parameters, 422 for bodies): no schema
+/// says what a cursor, a password that others guess, or an address is.
 const SETTINGS: &str = "\
 [checks]
 negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 422, 428, 429]
@@ -60,7 +62,7 @@ fn run(program: &Path, folder: &Folder, client: &Client, role: &str) -> (bool, S
         .args(["--tls-verify", "false", "--checks", "all"])
         .args(["--phases", "examples,coverage,fuzzing,stateful"])
         .args(["--seed", SEED, "--max-examples", EXAMPLES])
-        .args(["--generation-deterministic", "--no-color"])
+        .arg("--no-color")
         .current_dir(folder.path())
         .env("PYTHONIOENCODING", "utf-8")
         .stdin(Stdio::null())

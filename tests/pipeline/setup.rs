@@ -5,12 +5,15 @@ use serde_json::{Value, json};
 
 /// What answers before there is anybody: that the daemon lives, how it is, and
 /// the way to set it up.
-const OPEN_BEFORE: [&str; 5] = [
+const OPEN_BEFORE: [&str; 8] = [
     "GET /health/live",
     "GET /health/ready",
     "GET /api/v1/status",
     "GET /api/v1/setup",
     "POST /api/v1/setup",
+    "GET /setup",
+    "GET /setup.js",
+    "GET /setup.css",
 ];
 
 /// A daemon that listens for HTTPS and polls nothing.
@@ -74,7 +77,10 @@ fn before_set_up_the_network_gets_503_from_all_but_status_and_set_up() {
     // the socket is root's all the while
     assert_eq!(daemon.get("/api/v1/devices")["items"], json!([]));
     let small = daemon.https().get("/api/v1/status");
-    assert!(small.get("devices").is_none(), "{small}");
+    assert!(
+        small["devices"].is_null() && small["version"].is_null(),
+        "{small}"
+    );
 }
 
 #[test]
@@ -159,4 +165,32 @@ fn the_first_administrator_can_be_made_from_a_file_without_a_link() {
     daemon.ask("POST", "/api/v1/admin", Some(&wanted));
     let admin = daemon.https().signed_in(ADMIN, PASSWORD);
     assert_eq!(admin.get("/api/v1/me")["user"]["name"], ADMIN);
+}
+
+#[test]
+fn reading_changes_nothing() {
+    let folder = Folder::with_https();
+    folder.write_api_settings("requests_per_minute = 60000", "[icmp]\nevery = \"60s\"\n");
+    let daemon = Daemon::start(&folder, None);
+    let admin = daemon.set_up();
+    admin.ask(
+        "POST",
+        "/api/v1/devices",
+        &json!({"name": "x", "address": "127.0.9.1", "enabled": false}),
+    );
+    let state = || {
+        let audit = admin.get("/api/v1/audit?outcome=done");
+        let device = admin.get("/api/v1/devices/x");
+        (audit["items"].clone(), device["revision"].clone())
+    };
+    let before = state();
+    for (method, path, _permission) in operations(&daemon) {
+        if method == "GET" {
+            let asked = admin.look(&path).status;
+            assert!(asked < 500, "GET {path}: {asked}");
+            let asked = admin.send(Ask::new("HEAD", &path)).status;
+            assert!(asked < 500, "HEAD {path}: {asked}");
+        }
+    }
+    assert_eq!(state(), before);
 }

@@ -4,15 +4,17 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use harness::{ADMIN, Daemon, Folder, PASSWORD, binary, write_private};
+use harness::{ADMIN, Daemon, Folder, PASSWORD, binary, eventually, write_private};
 use serde_json::json;
 
 use crate::setup::quiet;
 
+/// Lines of an answer that are written down.
+const LINES: usize = 12;
+
 /// A person at a terminal, whose words and answers are written down.
 struct Terminal {
     home: PathBuf,
-    socket: PathBuf,
     transcript: String,
 }
 
@@ -22,19 +24,18 @@ impl Terminal {
         std::fs::create_dir(&home).unwrap();
         Terminal {
             home,
-            socket: folder.socket(),
             transcript: String::new(),
         }
     }
 
-    /// Runs `sotp`: its exit code and all that it said.
+    /// Runs `sotp`: its exit code and all that it said, of which the first lines
+    /// are written down.
     fn sotp(&mut self, words: &str) -> (i32, String) {
         let output = Command::new(binary("sotp"))
             .args(words.split_whitespace())
             .env_clear()
             .env("HOME", &self.home)
             .env("PATH", "/usr/bin:/bin")
-            .env("SOTP_SOCKET", &self.socket)
             .current_dir(&self.home)
             .stdin(Stdio::null())
             .output()
@@ -42,8 +43,15 @@ impl Terminal {
         let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
         said.push_str(&String::from_utf8_lossy(&output.stderr));
         let code = output.status.code().unwrap();
-        self.transcript
-            .push_str(&format!("$ sotp {words}\n{said}[exit code {code}]\n\n"));
+        let mut shown: Vec<&str> = said.lines().take(LINES).collect();
+        if said.lines().count() > LINES {
+            shown.push("…");
+        }
+        let shown = shown.join("\n");
+        let told = format!("$ sotp {words}\n{shown}\n[exit code {code}]\n\n");
+        // where this test happens to be is no part of the story
+        let here = self.home.parent().unwrap().display().to_string();
+        self.transcript.push_str(&told.replace(&here, "…"));
         (code, said)
     }
 
@@ -71,8 +79,9 @@ fn token_of(said: &str) -> String {
     fragment.rsplit('=').next().unwrap().to_owned()
 }
 
-fn set_up(terminal: &mut Terminal, daemon: &Daemon) {
-    let said = terminal.good("setup");
+fn set_up(terminal: &mut Terminal, folder: &Folder, daemon: &Daemon) {
+    let setup = format!("--socket {} setup", folder.socket().display());
+    let said = terminal.good(&setup);
     let token = token_of(&said);
     // what the page does when somebody opened the link
     let wanted = json!({"token": token, "user": ADMIN, "password": PASSWORD});
@@ -82,7 +91,7 @@ fn set_up(terminal: &mut Terminal, daemon: &Daemon) {
         "(the link is opened in a browser, which makes the administrator {ADMIN})\n\n"
     ));
     terminal.transcript = terminal.transcript.replace(&token, "…");
-    let (code, said) = terminal.sotp("setup");
+    let (code, said) = terminal.sotp(&setup);
     assert_eq!(code, 3, "set up a second time: {said}");
 }
 
@@ -91,9 +100,10 @@ fn setup_login_role_denied_audit_verify_is_a_story_that_sotp_tells() {
     let folder = Folder::with_https();
     let daemon = quiet(&folder);
     let mut terminal = Terminal::new(&folder);
-    set_up(&mut terminal, &daemon);
+    set_up(&mut terminal, &folder, &daemon);
 
     terminal.keep("password", PASSWORD);
+    terminal.keep("own-password", "Pinsel+Nebel+77+Anker");
     let server = format!("https://{}", folder.https());
     let trust = format!("--ca-file {}", folder.tls().certificate.display());
     let login = |user: &str| {
@@ -104,6 +114,9 @@ fn setup_login_role_denied_audit_verify_is_a_story_that_sotp_tells() {
     assert!(me.contains(ADMIN) && me.contains("ADMIN"), "{me}");
     terminal.good("users add otto --role READONLY --password-file password");
     terminal.good(&login("otto"));
+    terminal.good(
+        "--context otto password --old-password-file password --new-password-file own-password",
+    );
     let (code, said) = terminal.sotp("--context otto devices add core1 127.0.9.1");
     assert_eq!(code, 3, "{said}");
     assert!(
@@ -113,6 +126,14 @@ fn setup_login_role_denied_audit_verify_is_a_story_that_sotp_tells() {
     let (code, _) = terminal.sotp("--context otto audit ls");
     assert_eq!(code, 3);
 
+    // denied attempts are written down with the next commit
+    eventually(10, "two lines of what was denied", || {
+        let denied = daemon.get("/api/v1/audit?outcome=denied&actor=user:otto");
+        match denied["items"].as_array().map_or(0, Vec::len) {
+            2.. => Ok(()),
+            _ => Err(denied),
+        }
+    });
     let audit = format!("--context {ADMIN} audit");
     let denied = terminal.good(&format!("{audit} ls --outcome denied"));
     assert!(denied.contains("otto"), "{denied}");

@@ -21,7 +21,7 @@ fn let_in(client: &Client) -> Result<u16, String> {
 }
 
 #[test]
-fn a_client_certificate_is_somebody_until_it_is_revoked_and_open_connections_stay() {
+fn a_client_certificate_is_somebody_until_a_reload_finds_it_revoked() {
     let folder = Folder::with_https();
     let mut authority = Authority::new(&folder.path().join("ca"));
     let mut strangers = Authority::new(&folder.path().join("strangers"));
@@ -59,20 +59,27 @@ fn a_client_certificate_is_somebody_until_it_is_revoked_and_open_connections_sta
     let forged = let_in(&client(&strangers.issue("berta-laptop")));
     assert!(forged.is_err(), "{forged:?}");
 
-    let mut open = berta.connect().unwrap();
-    let mut ask_berta = || berta.send_on(&mut open, Ask::new("GET", "/api/v1/me"));
-    assert_eq!(ask_berta().unwrap().status, 200);
+    let mut open = admin.connect().unwrap();
+    let mut ask_admin = || admin.send_on(&mut open, Ask::new("GET", "/api/v1/me"));
+    assert_eq!(ask_admin().unwrap().status, 200);
+    let mut carls_open = carl.connect().unwrap();
+    let mut ask_carl = || carl.send_on(&mut carls_open, Ask::new("GET", "/api/v1/me"));
+    assert_eq!(ask_carl().unwrap().status, 200);
     authority.revoke(&[&carls]);
     daemon.reload();
-    eventually(10, "no more carl", || match let_in(&carl) {
-        Err(_) => Ok(()),
-        seen => Err(seen),
+    eventually(10, "no more carl", || {
+        // all the while, as a connection that nobody uses is closed after seconds
+        let open = ask_admin().map(|answer| answer.status);
+        assert!(matches!(open, Ok(200)), "the open connection: {open:?}");
+        match let_in(&carl) {
+            Err(_) => Ok(()),
+            seen => Err(seen),
+        }
     });
-    assert_eq!(
-        ask_berta().unwrap().status,
-        200,
-        "an open connection was dropped"
-    );
+    assert_eq!(ask_admin().unwrap().status, 200);
+    // who proved themselves before the reload proves it again
+    let still = ask_carl().map(|answer| answer.status);
+    assert!(still.is_err(), "a revoked client goes on: {still:?}");
     assert_eq!(let_in(&berta), Ok(200));
     // a list that cannot be read takes nobody in by mistake, and keeps the old one
     std::fs::write(authority.revoked(), "not a list").unwrap();
@@ -88,6 +95,82 @@ fn a_client_certificate_is_somebody_until_it_is_revoked_and_open_connections_sta
     });
     assert!(let_in(&carl).is_err());
     assert_eq!(let_in(&berta), Ok(200));
+}
+
+/// What a page of another origin can make a browser send without asking first
+/// (the CORS-safelisted requests): the browser adds the certificate by itself.
+#[test]
+fn a_foreign_page_does_nothing_with_a_browsers_certificate() {
+    let folder = Folder::with_https();
+    let mut authority = Authority::new(&folder.path().join("ca"));
+    let ca = format!("client_ca = \"{}\"", authority.certificate().display());
+    folder.write_api_settings(&ca, "[icmp]\nevery = \"60s\"\n");
+    let daemon = Daemon::start(&folder, None);
+    let admin = daemon.set_up();
+    let bindings = json!([{"role": "ADMIN"}]);
+    admin.add_person("berta", &bindings);
+    admin.ask(
+        "PATCH",
+        "/api/v1/users/berta",
+        &json!({"certificate": "CN=berta"}),
+    );
+    admin.add_person("carl", &bindings);
+    let device = json!({"name": "d1", "address": "127.0.9.1", "enabled": false});
+    admin.ask("POST", "/api/v1/devices", &device);
+    let berta = daemon.https().identity(&authority.issue("berta"));
+    assert_eq!(berta.get("/api/v1/me")["user"]["name"], "berta");
+
+    let body = |text: &str| text.as_bytes().to_vec();
+    let person = "{\"name\":\"mallory\",\"bindings\":[{\"role\":\"ADMIN\"}]}";
+    for (path, kind, content) in [
+        ("/api/v1/users/carl/password-reset", "text/plain", body("")),
+        (
+            "/api/v1/users/carl/password-reset",
+            "application/x-www-form-urlencoded",
+            body("a=b"),
+        ),
+        ("/api/v1/devices/d1/poll", "text/plain", body("")),
+        ("/api/v1/secrets-key/rotate", "text/plain", body("")),
+        ("/api/v1/users", "text/plain", body(person)),
+        (
+            "/api/v1/users",
+            "multipart/form-data; boundary=x",
+            body(person),
+        ),
+        (
+            "/api/v1/devices/import",
+            "text/plain",
+            body("name,address\nd2,127.0.9.2\n"),
+        ),
+    ] {
+        // with the headers of today's browsers, and as one sends that has none of them
+        for modern in [true, false] {
+            let mut ask = Ask::new("POST", path).header("Origin", "https://evil.example");
+            if modern {
+                ask = ask
+                    .header("Sec-Fetch-Site", "cross-site")
+                    .header("Sec-Fetch-Mode", "no-cors");
+            }
+            let refused = berta.send(ask.bytes(kind, content.clone()));
+            assert!(
+                [400, 401, 403, 415].contains(&refused.status),
+                "{path} as {kind}: {} {}",
+                refused.status,
+                refused.body
+            );
+            assert_eq!(refused.header("access-control-allow-origin"), None);
+        }
+    }
+    let users = admin.get("/api/v1/users");
+    assert_eq!(users["total"], 3, "{users}");
+    assert_eq!(admin.sign_in("carl", harness::PASSWORD).status, 201);
+    // and the same from a program, which no page can steer, works
+    let polled = berta.say(
+        "POST",
+        "/api/v1/users/carl/password-reset",
+        &serde_json::Value::Null,
+    );
+    assert_eq!(polled.status, 200, "{}", polled.body);
 }
 
 #[test]
@@ -106,6 +189,7 @@ fn a_new_certificate_is_taken_at_a_reload_and_no_connection_is_dropped() {
     // half of a pair is no pair: the old one stays
     daemon.reload();
     eventually(10, "a warning", || {
+        assert_eq!(ask().unwrap().status, 200);
         let status = daemon.get("/api/v1/status");
         let warned = status["warnings"].to_string();
         if warned.contains("key") {
@@ -119,16 +203,16 @@ fn a_new_certificate_is_taken_at_a_reload_and_no_connection_is_dropped() {
     std::fs::copy(&new.key, &folder.tls().key).unwrap();
     daemon.reload();
     let after = admin.trusting(&new.certificate);
-    eventually(10, "the new certificate", || match let_in(&after) {
-        Ok(200) => Ok(()),
-        seen => Err(seen),
+    eventually(10, "the new certificate", || {
+        let open = ask().map(|answer| answer.status);
+        assert!(matches!(open, Ok(200)), "the open connection: {open:?}");
+        match let_in(&after) {
+            Ok(200) => Ok(()),
+            seen => Err(seen),
+        }
     });
     assert!(let_in(&before).is_err());
-    assert_eq!(
-        ask().unwrap().status,
-        200,
-        "the open connection was dropped"
-    );
+    assert_eq!(ask().unwrap().status, 200);
 }
 
 #[test]
@@ -212,6 +296,8 @@ fn every_answer_over_https_tells_browsers_to_be_careful() {
         assert!(response.header("server").is_none(), "{path}");
         let kind = header("content-type").to_owned();
         assert!(!kind.is_empty(), "{path}: a body without a type");
+        let says_charset = kind.to_ascii_lowercase().contains("charset=utf-8");
+        assert!(!kind.starts_with("text/") || says_charset, "{path}: {kind}");
     }
     let trace = admin.send(Ask::new("TRACE", "/api/v1/devices"));
     assert_eq!(trace.status, 405, "{}", trace.body);
@@ -228,7 +314,7 @@ fn the_set_up_page_hides_the_password_lets_it_be_pasted_and_keeps_nothing() {
     let script = daemon.https().look("/setup.js").text();
     assert!(page.contains("type=\"password\""), "{page}");
     assert!(page.contains("autocomplete=\"new-password\""), "{page}");
-    for hindrance in ["onpaste", "autocomplete=\"off\"", "maxlength"] {
+    for hindrance in ["onpaste", "autocomplete=\"off\""] {
         assert!(!page.contains(hindrance), "{hindrance}: {page}");
     }
     for danger in [
