@@ -9,7 +9,7 @@ declare -A DEBS=(
   [build]="build-essential pkg-config libsystemd-dev"
   [demo]="iproute2 util-linux python3 python3-aiosmtpd"
   [check]="shellcheck"
-  [test]="iproute2 util-linux mount e2fsprogs iputils-ping faketime python3 python3-aiosmtpd python3-venv openssl snmp snmpd fping"
+  [test]="iproute2 util-linux mount e2fsprogs iputils-ping faketime python3 python3-aiosmtpd python3-venv python3-selenium chromium chromium-driver openssl snmp snmpd fping"
   [package]="debootstrap debian-archive-keyring systemd-container lintian rpm xz-utils man-db"
   [bench]="iproute2 snmp fping prometheus-snmp-exporter"
 )

@@ -14,6 +14,7 @@ mod disk;
 mod keys;
 mod names;
 mod outage;
+mod page;
 mod schemathesis;
 mod scopes;
 mod sessions;
