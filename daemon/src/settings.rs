@@ -211,19 +211,10 @@ pub(crate) fn api(settings: &Settings) -> api::Limits {
         body_bytes: settings.api.body,
         requests_per_minute: settings.api.requests_per_minute,
         anonymous_per_minute: settings.api.anonymous_per_minute,
-        trusted_proxies: networks(&settings.api.trusted_proxies),
+        trusted_proxies: settings.api.trusted_proxies.clone(),
         cors_origins: settings.api.cors_origins.clone(),
         ..api::Limits::default()
     }
-}
-
-fn networks(networks: &[config::Network]) -> Vec<api::Network> {
-    let read = |network: &config::Network| network.to_string().parse();
-    networks
-        .iter()
-        .map(read)
-        .collect::<Result<_, _>>()
-        .expect("both read address/prefix")
 }
 
 /// How people and services get in.

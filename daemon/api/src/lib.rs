@@ -85,7 +85,6 @@ pub use daemon::{
 };
 pub use exposition::{ExposedKind, Exposition};
 pub use openapi::openapi;
-pub use proxies::{Network, NotANetwork};
 pub use server::{serve_https, serve_tcp, serve_unix};
 
 use idempotency::InFlight;
@@ -124,7 +123,7 @@ pub struct Limits {
     /// wrong.
     pub anonymous_per_minute: u32,
     /// Proxies that may say for which address they speak (`X-Forwarded-For`).
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Vec<model::Network>,
     /// Origins whose pages may read answers, exactly as browsers send them
     /// (`https://host:port`); none: no page of another origin may.
     pub cors_origins: Vec<String>,

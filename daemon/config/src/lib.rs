@@ -30,7 +30,6 @@ mod web;
 
 pub use access::SocketRole;
 pub use key::KeyDoc;
-pub use network::Network;
 pub use problem::{Place, Problem, Problems};
 pub use read::{Effective, Loaded, Origin, read};
 pub use rules::read_rules;

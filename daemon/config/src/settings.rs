@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use model::{Binding, SecretName};
+use model::{Binding, Network, SecretName};
 
 use crate::access::{SocketRole, group, role, secret_reference};
 use crate::key::{KeyDoc, Section, sections};
@@ -14,7 +14,7 @@ use crate::kinds::{
     One, count, flag, host, line, list, loopback, mail_address, name_server, path, port, quoted,
     sender, size, socket_path, span, word,
 };
-use crate::network::{Network, network};
+use crate::network::network;
 use crate::problem::Mistake;
 use crate::web::{https_address, listener, origin, vault_path, web_address};
 

@@ -14,6 +14,7 @@ mod audit;
 mod device;
 mod facts;
 mod metric;
+mod network;
 mod reading;
 mod rule;
 mod secret;
@@ -41,6 +42,7 @@ pub use facts::{Facts, Interface, SystemFacts};
 pub use metric::{
     BUILT_IN_METRICS, Columns, Labels, MetricInfo, MetricKind, SeriesKey, metric_info,
 };
+pub use network::Network;
 pub use reading::{Breaks, GroupKey, Outcome, PollReport, PollRow, Reading, counter_rate};
 pub use rule::{Comparison, Condition, DownAfter, Rule, RuleName, RuleSource, Selector, Severity};
 pub use secret::{
