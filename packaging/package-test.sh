@@ -42,7 +42,7 @@ fi
 rm -rf "$out"
 mkdir -p "$out/artifacts"
 cp "$target"/packages/* packaging/test/tap.sh "$out/artifacts/"
-install -m 755 packaging/test/json packaging/test/smtp-sink "$out/artifacts/"
+install -m 755 packaging/test/json packaging/test/https packaging/test/smtp-sink "$out/artifacts/"
 for guest in deb rpm; do
   echo "package-test: booting for guest-$guest.sh"
   status=0

@@ -10,6 +10,9 @@ pid() { systemctl show -P MainPID sotpd; }
 prop() { systemctl show -P "$1" sotpd; }
 health() { http 8080 "$1"; }
 everything_logged() { journalctl --sync && journalctl --no-pager -o export; }
+sha() { sha256sum "$1" | cut -d' ' -f1; }
+# as an administrator at another machine: not at the socket, but signed in
+remote() { XDG_CONFIG_HOME=/tmp/signed-in sotp --context guest "$@"; }
 value() { sotp devices show "$1" -o json | json "$2"; }
 
 before=$(systemctl --failed --no-legend --plain | awk '{print $1}' | sort | tr '\n' ' ')
@@ -31,6 +34,44 @@ is "socket is for root and the group" "$(stat -c '%U:%G %a' /run/sotp/sotp.sock)
 like "ready" "$(health /health/ready)" "200 "
 like "ping sockets are open to it" "$(sotp status -o json | json '["icmp"]["v4"]')" "ping socket"
 is "nothing secret was printed at installation" "$(grep -ciE 'password|token' /tmp/install.log)" 0
+is "nor the key" "$(grep -cF -f /etc/sotp/sotp-kek /tmp/install.log)" 0
+like "but where to go on" "$(cat /tmp/install.log)" "sudo sotp setup"
+is "the key is for root alone" "$(stat -c '%U:%G %a %s' /etc/sotp/sotp-kek)" "root:root 600 45"
+is "and is 32 bytes" "$(base64 -d </etc/sotp/sotp-kek | wc -c)" 32
+is "the daemon gets it from systemd" "$(cmp /run/credentials/sotpd.service/sotp-kek /etc/sotp/sotp-kek && echo same)" same
+is "the certificate's key is its own" "$(stat -c '%U %a' /var/lib/sotp/tls /var/lib/sotp/tls/key.pem | tr '\n' ' ')" "sotp 700 sotp 600 "
+is "a core dump is impossible" "$(awk '/^Max core file size/{print $5, $6}' "/proc/$(pid)/limits")" "0 0"
+
+note "set-up"
+password=C4nary-mPw7-kx93-Lantern
+like "before it nobody gets an answer over the network" "$(https GET /api/v1/devices)" "503 "
+like "but whether it is set up" "$(https GET /api/v1/setup)" "200 "
+like "and that it lives" "$(https GET /health/live)" "200 "
+is "the plain port tells strangers no more" "$(http 8080 /api/v1/devices | grep -c '"items"')" 0
+sotp setup >/tmp/setup.log 2>&1
+is "sotp setup" $? 0
+link=$(grep -oE 'https://[^ ]+#[^ ]+' /tmp/setup.log | head -1)
+like "prints a link" "$link" ":8443/setup#"
+token=${link##*#}
+token=${token##*=}
+fingerprint=$(grep -oE '([0-9A-F]{2}:){31}[0-9A-F]{2}' /tmp/setup.log | head -1)
+is "and the certificate's SHA-256" "$fingerprint" "$(python3 -c 'import hashlib, ssl, sys; print(hashlib.sha256(ssl.PEM_cert_to_DER_cert(sys.stdin.read())).digest().hex(":").upper())' </var/lib/sotp/tls/certificate.pem)"
+like "the link leads to a page" "$(https GET /setup)" "200 <"
+body="{\"token\":\"$token\",\"user\":\"ann\",\"password\":\"$password\"}"
+guessed=$(https POST /api/v1/setup "${body/$token/${token}x}")
+is "a link that was never given is refused" "${guessed:0:1}" 4
+like "the link works" "$(https POST /api/v1/setup "$body")" "201 "
+again=$(https POST /api/v1/setup "$body")
+is "once" "${again:0:1}" 4
+sotp setup >/dev/null 2>&1
+is "and there is no other after it" $? 3
+like "strangers get nothing" "$(https GET /api/v1/devices)" "401 "
+printf '%s\n' "$password" >/tmp/password
+XDG_CONFIG_HOME=/tmp/signed-in sotp login https://127.0.0.1:8443 --context guest --user ann --password-file /tmp/password --fingerprint "$fingerprint" >/tmp/login.log 2>&1
+is "sotp login" $? 0
+is "sotp devices ls over https" "$(remote devices ls -o json >/tmp/ls.log 2>&1; echo $?)" 0
+XDG_CONFIG_HOME=/tmp/elsewhere sotp login https://127.0.0.1:8443 --user ann --password-file /tmp/password >/tmp/login.log 2>&1
+is "a certificate that nobody vouches for is not trusted unasked" "$?/$(grep -c "$password" /tmp/login.log)" "4/0"
 
 note "a device"
 printf 'rocommunity t0psecret 127.0.0.1\nagentaddress udp:127.0.0.1:161\nsysName guest\n' >/tmp/snmpd.conf
@@ -44,8 +85,19 @@ eventually 10 "a first SNMP sample within 10 s" guest value guest '["facts"]["sy
 note "first samples after $((($(date +%s%N) - t0) / 1000000)) ms"
 is "up" "$(value guest '["state"]')" up
 like "its loopback interface is there" "$(sotp devices interfaces guest -o tsv)" "lo"
-is "who is not in the group may not ask" "$(setpriv --reuid nobody --clear-groups sotp status >/dev/null 2>&1; echo $?)" 4
+is "who is not in the group may not ask" "$(setpriv --reuid nobody --clear-groups --reset-env sotp status >/dev/null 2>&1; echo $?)" 4
 is "the community is in no answer" "$(sotp devices show guest -o json | grep -c t0psecret)" 0
+
+note "secrets"
+printf 'c4nary-of-a-secret-8812\n' >/tmp/secret
+remote secrets set smtp --value-file /tmp/secret >/tmp/secrets.log 2>&1
+is "sotp secrets set" $? 0
+is "no answer has the value" "$(remote secrets show smtp -o json | grep -c c4nary)" 0
+grants=$(python3 -c 'import json; print("\n".join(v for c in json.load(open("/tmp/signed-in/sotp/contexts.json"))["contexts"].values() for k, v in c.items() if k.endswith("_token")))')
+is "somebody who signed in was given two tokens" "$(wc -l <<<"$grants")" 2
+# shellcheck disable=SC2086
+is "what was confided stands nowhere" "$(places t0psecret c4nary-of-a-secret-8812 "$password" "$token" "$(cat /etc/sotp/sotp-kek)" $grants)" ""
+is "and would be found" "$(printf 'c4nary-of-a-secret-8812' >/var/lib/sotp/found; places c4nary-of-a-secret-8812; rm /var/lib/sotp/found)" /var/lib/sotp/found
 
 note "reload"
 main=$(pid)
@@ -85,8 +137,11 @@ eventually 10 "and active" active systemctl is-active sotpd
 eventually 5 "an acknowledged write is there" later value later '["name"]'
 eventually 10 "the device is up again" up value guest '["state"]'
 note "a second instance"
-setpriv --reuid sotp --regid sotp --clear-groups /usr/bin/sotpd >/tmp/second 2>&1
+install -d -m 700 -o sotp /tmp/credentials
+install -m 600 -o sotp /etc/sotp/sotp-kek /tmp/credentials/
+CREDENTIALS_DIRECTORY=/tmp/credentials setpriv --reuid sotp --regid sotp --clear-groups /usr/bin/sotpd >/tmp/second 2>&1
 is "refuses with EX_TEMPFAIL" $? 75
+rm -r /tmp/credentials
 like "and says why" "$(cat /tmp/second)" "in use"
 
 note "down and back"
@@ -143,9 +198,39 @@ sotp notify test >/tmp/notify.log 2>&1
 is "sotp notify test" $? 0
 like "delivered, with the password" "$(cat /tmp/mails /tmp/notify.log)" "To: noc@example.net"
 is "the password is in no field of the journal" "$(everything_logged | grep -ac m4ilsecret)" 0
+sed -i 's/^user = .*/&\npassword = "secret:\/\/smtp"/' /etc/sotp/sotp.toml
+rm /etc/sotp/smtp-password
+printf 'm4ilsecret\n' >/tmp/secret
+sotp secrets set smtp --value-file /tmp/secret >/dev/null 2>&1
+: >/tmp/mails
+systemctl reload sotpd
+is "a password among the secrets is taken at a reload" $? 0
+sotp notify test >/tmp/notify.log 2>&1
+like "and lets mails through" "$(cat /tmp/mails /tmp/notify.log)" "To: noc@example.net"
+is "what the store keeps does not tell it" "$(places m4ilsecret)" ""
 kill $smtp
 is "not in the environment" "$(tr '\0' '\n' <"/proc/$(pid)/environ" | grep -c m4ilsecret)" 0
 is "not in the settings as printed" "$(sotpd config | grep -c m4ilsecret)" 0
+
+note "a wrong key, and none"
+key=$(sha /etc/sotp/sotp-kek)
+systemctl stop sotpd
+store=$(sha /var/lib/sotp/sotp.redb)
+mv /etc/sotp/sotp-kek /tmp/right-key
+for what in wrong missing; do
+  if [ $what = wrong ]; then head -c 32 /dev/urandom | base64 >/etc/sotp/sotp-kek; else rm /etc/sotp/sotp-kek; fi
+  systemctl reset-failed sotpd
+  systemctl start sotpd 2>/dev/null
+  is "a $what key: the unit fails" $? 1
+  sleep 2.5
+  is "a $what key: with EX_CONFIG and without a loop" "$(prop ActiveState) $(prop ExecMainStatus) $(prop NRestarts)" "failed 78 0"
+  is "a $what key: the store is not touched" "$(sha /var/lib/sotp/sotp.redb)" "$store"
+  like "a $what key: the journal says so" "$(journalctl -u sotpd --no-pager -n 5)" "key"
+done
+mv /tmp/right-key /etc/sotp/sotp-kek
+systemctl reset-failed sotpd
+systemctl start sotpd
+is "with the right one it starts" $? 0
 
 note "upgrade"
 cp /etc/sotp/sotp.toml /tmp/edited.toml
@@ -154,11 +239,43 @@ is "over itself" $? 0
 eventually 10 "active" active systemctl is-active sotpd
 is "the administrator's file stays" "$(cmp /etc/sotp/sotp.toml /tmp/edited.toml && echo same)" same
 eventually 5 "the inventory stays" guest value guest '["name"]'
+is "the key stays" "$(sha /etc/sotp/sotp-kek)" "$key"
+eventually 10 "whoever signed in still is" guest sh -c "XDG_CONFIG_HOME=/tmp/signed-in sotp --context guest devices show guest -o json | /artifacts/json '[\"name\"]'"
+
+note "a key that is sealed, and exchanged"
+/usr/lib/sotp/rotate-key >/tmp/rotate.log 2>&1
+is "rotate-key" $? 0
+is "the key is another" "$([ "$(sha /etc/sotp/sotp-kek)" != "$key" ] && [ "$(sha /etc/sotp/sotp-kek-old)" = "$key" ] && echo yes)" yes
+is "and no new one is left" "$(ls /etc/sotp/sotp-kek-new 2>/dev/null)" ""
+# a poll that began after a restart, with the community as it was unsealed then
+asked() {
+  local since
+  since=$(date -u +%FT%T)
+  systemctl restart sotpd
+  eventually 20 "$1" True value guest "[\"checks\"][\"snmp\"][\"at\"] > \"$since\" and document[\"checks\"][\"snmp\"][\"failure\"] is None"
+}
+asked "devices are asked with what it opens"
+key=$(sha /etc/sotp/sotp-kek)
+echo no | /usr/lib/sotp/seal-key >/tmp/seal.log 2>&1
+is "seal-key asks first" "$? $(sha /etc/sotp/sotp-kek)" "1 $key"
+/usr/lib/sotp/seal-key --yes >/tmp/seal.log 2>&1
+is "seal-key" $? 0
+is "the plain key is gone" "$(ls /etc/sotp/sotp-kek /etc/sotp/sotp-kek.aside 2>/dev/null)" ""
+is "what is left opens with this machine's key alone" "$(stat -c '%U %a' /etc/sotp/sotp-kek.cred) $(sha <(systemd-creds decrypt --name=sotp-kek /etc/sotp/sotp-kek.cred - 2>/dev/null))" "root 600 $key"
+asked "devices are asked with a sealed key"
+/usr/lib/sotp/rotate-key >/tmp/rotate.log 2>&1
+is "rotate-key with a sealed key" $? 0
+is "which stays sealed" "$(ls /etc/sotp/sotp-kek /etc/sotp/sotp-kek-new* 2>/dev/null)" ""
+asked "and devices are asked"
+is "nothing is in doubt" "$(sotp audit verify >/tmp/verify.log 2>&1; echo $?)" 0
+apt-get install -y -q --reinstall -o Dpkg::Options::=--force-confold "$deb" </dev/null >/tmp/upgrade.log 2>&1
+is "an upgrade makes no key beside a sealed one" "$? $(ls /etc/sotp/sotp-kek 2>/dev/null)" "0 "
+eventually 10 "and the daemon has it" active systemctl is-active sotpd
 
 note "remove and purge"
 apt-get remove -y -q sotp </dev/null >/tmp/remove.log 2>&1
 is "removed: stopped" "$(systemctl is-active sotpd)" inactive
-is "removed: data and settings stay" "$([ -e /var/lib/sotp/sotp.redb ] && [ -e /etc/sotp/sotp.toml ] && echo yes)" yes
+is "removed: data, settings and key stay" "$([ -e /var/lib/sotp/sotp.redb ] && [ -e /etc/sotp/sotp.toml ] && [ -e /etc/sotp/sotp-kek.cred ] && echo yes)" yes
 apt-get purge -y -q sotp </dev/null >/tmp/purge.log 2>&1
 is "purge succeeds" $? 0
 left=$(find / /run -xdev \( -path /proc -o -path /sys -o -path /out -o -path /artifacts -o -path /tmp -o -path /var/log -o -path /var/lib/dpkg -o -path /run/log -o -path /var/lib/apt \) -prune -o -name '*sotp*' -print)

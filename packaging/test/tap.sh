@@ -63,6 +63,9 @@ http() {
   exec 9<&-
 }
 
+# https METHOD PATH [BODY]: prints "STATUS BODY"
+https() { /artifacts/https "$@"; }
+
 # says TEXT COMMAND…: True if COMMAND prints TEXT somewhere
 says() {
   local text=$1
@@ -71,6 +74,23 @@ says() {
 }
 
 status_has() { says "$1" systemctl show -P StatusText sotpd; }
+
+# places SECRET…: where one of them stands and must not: the journal, apt's log, the daemon's environment, its command
+# line and all that it keeps. Its memory is left out: root can read that, and the daemon could not work otherwise; what
+# would write it to a disk, a core dump, is forbidden by LimitCORE=0.
+places() {
+  local secret pid
+  pid=$(systemctl show -P MainPID sotpd)
+  journalctl --sync
+  journalctl --no-pager -o export >/tmp/journal.export
+  for secret in "$@"; do
+    [ ${#secret} -ge 8 ] || { echo "too short to look for: $secret"; continue; }
+    # on standard input: a command line would be one more place
+    grep -raFl -f <(printf '%s' "$secret") /tmp/journal.export /var/log/apt /var/log/dpkg.log "/proc/$pid/environ" \
+      "/proc/$pid/cmdline" /var/lib/sotp /run/log 2>/dev/null
+  done | sort -u
+  rm /tmp/journal.export
+}
 
 finish() {
   echo "1..$CHECKS"
