@@ -144,7 +144,7 @@ fn no_such_test(path: &str) -> Option<String> {
     let found = files.iter().any(|(file, text)| {
         let place = file.with_extension("");
         let within = |module: &&str| place.iter().any(|part| part == *module);
-        modules.iter().all(|module| within(module)) && is_test(text, &declared)
+        modules.iter().all(within) && is_test(text, &declared)
     });
     (!found).then(|| format!("there is no test {path}"))
 }

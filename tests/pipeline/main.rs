@@ -23,6 +23,7 @@ mod snmp;
 mod start;
 mod story;
 mod tls;
+mod vault;
 
 use std::io::Write;
 
