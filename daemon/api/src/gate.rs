@@ -22,7 +22,11 @@ use crate::answer::RequestId;
 use crate::caller::Caller;
 use crate::problem::{Kind, Problem};
 use crate::request::{Peer, buffered};
-use crate::{idempotency, proxies};
+use crate::{cookies, idempotency, proxies};
+
+/// Characters of a path that are written down: who asks for what is not there
+/// shall not fill the log.
+const PATH_CHARS: usize = 256;
 
 /// What the network sees of an appliance that is not set up.
 const BEFORE_SETUP: [&str; 7] = [
@@ -111,6 +115,9 @@ struct Admitted {
     /// What was shown is no good. What is open to everybody is open to them
     /// too: to sign in, say, with a certificate that is nobody's here.
     refused: Option<Problem>,
+    /// A page of others uses what the browser adds by itself: no route does
+    /// anything for it.
+    foreign: bool,
 }
 
 /// Finds out who asks, and writes down what was denied to them.
@@ -157,6 +164,7 @@ async fn admit(
             (nobody, Some(Problem::from(error)))
         }
     };
+    let foreign = !who.is_anonymous() && attempt.is_by_certificate_from_elsewhere(api, &request);
     let caller = Caller::new(who, attempt.origin.clone(), attempt.peer.clone());
     limit(api, attempt, &caller)?;
     request.extensions_mut().insert(caller.clone());
@@ -164,6 +172,7 @@ async fn admit(
         api: api.clone(),
         before_setup,
         refused,
+        foreign,
     });
     Ok((caller, request))
 }
@@ -312,7 +321,7 @@ impl Attempt {
                 &api.limits().trusted_proxies,
             )),
         };
-        let path = request.uri().path().to_owned();
+        let path: String = request.uri().path().chars().take(PATH_CHARS).collect();
         Attempt {
             method: request.method().clone(),
             route: extensions
@@ -325,6 +334,23 @@ impl Attempt {
             },
             peer,
         }
+    }
+
+    /// Whether it would change something in the name of whom the browser has a
+    /// certificate of, and a page of somebody else sends it (cross-site request
+    /// forgery). A token is nothing that a browser adds by itself.
+    fn is_by_certificate_from_elsewhere(&self, api: &Api, request: &Request) -> bool {
+        let headers = request.headers();
+        let by_certificate = matches!(
+            self.peer,
+            Peer::Tls {
+                certificate: Some(_),
+                ..
+            }
+        ) && !headers.contains_key(header::AUTHORIZATION);
+        by_certificate
+            && !self.method.is_safe()
+            && cookies::comes_from_elsewhere(headers, &api.limits().cors_origins)
     }
 
     fn is_from_network(&self) -> bool {
@@ -367,6 +393,10 @@ pub(crate) async fn guard(guard: Guard, secret: bool, request: Request, next: Ne
         let why = "the request did not come through the gate";
         return Problem::new(Kind::Internal, why).into_response();
     };
+    if admitted.foreign {
+        let why = "a page of another origin sends this, and the browser's certificate is for our own alone: send a token";
+        return Problem::forbidden(why).into_response();
+    }
     let is_open = guard == Guard::Open || admitted.before_setup;
     if let Some(refused) = admitted.refused.filter(|_| !is_open) {
         return refused.into_response();

@@ -107,7 +107,7 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TlsErro
 ///
 /// A client may show a certificate of one of the authorities, and need not; one
 /// that is revoked, or about whose revocation the lists say nothing, is not let
-/// in.
+/// in. Neither is anybody once the list is older than it says it may be.
 ///
 /// # Errors
 ///
@@ -180,7 +180,8 @@ fn client_verifier(files: &TlsFiles) -> Result<Option<Arc<dyn ClientCertVerifier
     if let Some(lists) = &files.client_crl {
         builder = builder
             .with_crls(revocation_lists(lists)?)
-            .only_check_end_entity_revocation();
+            .only_check_end_entity_revocation()
+            .enforce_revocation_expiration();
     }
     let blamed = files.client_crl.as_ref().unwrap_or(authorities);
     let verifier = builder

@@ -16,9 +16,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use crate::document::{document, operations};
 use crate::harness::{
-    NOW, Served, binding, limits, person, read_answer, request, served, served_with,
+    Answer, NOW, Served, binding, limits, person, read_answer, request, served, served_with,
 };
+use crate::matrix::furnished;
 
 /// An authority for clients.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -52,6 +54,11 @@ impl Authority {
 
     /// The list of what is revoked, as PEM.
     fn revoked(&self, serials: &[u64]) -> String {
+        self.revoked_until(serials, 2096)
+    }
+
+    /// The same, as a list that is good until the first day of `year`.
+    fn revoked_until(&self, serials: &[u64], year: i32) -> String {
         let revoked = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2026, 1, 1),
@@ -59,8 +66,8 @@ impl Authority {
             invalidity_date: None,
         });
         let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2026, 1, 1),
-            next_update: date_time_ymd(2096, 1, 1),
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(1_u64),
             issuing_distribution_point: None,
             revoked_certs: revoked.collect(),
@@ -85,10 +92,14 @@ async fn with_authority(authority: &Authority, revoked: &[u64]) -> Served {
 }
 
 fn trust(api: &Served, authority: &Authority, revoked: &[u64]) {
+    trust_with(api, authority, &authority.revoked(revoked));
+}
+
+fn trust_with(api: &Served, authority: &Authority, list: &str) {
     let ca = api.folder.path().join("client-ca.pem");
     let crl = api.folder.path().join("client.crl");
     std::fs::write(&ca, authority.0.pem()).unwrap();
-    std::fs::write(&crl, authority.revoked(revoked)).unwrap();
+    std::fs::write(&crl, list).unwrap();
     let files = TlsFiles {
         client_ca: Some(ca),
         client_crl: Some(crl),
@@ -250,6 +261,100 @@ async fn a_client_certificate_is_somebody_as_long_as_it_is_not_revoked() {
         rest.await.is_ok(),
         "the revoked certificate is still connected"
     );
+}
+
+#[tokio::test]
+async fn a_list_of_revoked_certificates_that_is_too_old_lets_nobody_in() {
+    let authority = Authority::new();
+    let api = with_authority(&authority, &[]).await;
+    let (certificate, key) = authority.client("jane", 7);
+    assert!(who(&api, (&certificate, &key)).await.is_some());
+    trust_with(&api, &authority, &authority.revoked_until(&[], 2021));
+    assert_eq!(who(&api, (&certificate, &key)).await, None);
+    // who shows none is not concerned
+    api.https_get(None, "/health/live").await.expect(200);
+}
+
+/// Asks with a certificate and no token.
+async fn with_certificate(
+    api: &Served,
+    identity: &(Vec<u8>, Vec<u8>),
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut stream = api.tls(Some((&identity.0, &identity.1))).await.unwrap();
+    // the server may answer and close before it has read all
+    let _ = stream
+        .write_all(&request(method, path, headers, body))
+        .await;
+    read_answer(&mut stream).await
+}
+
+#[tokio::test]
+async fn a_foreign_page_changes_nothing_with_a_browsers_certificate() {
+    let furnished = furnished().await;
+    let api = &furnished.api;
+    let authority = Authority::new();
+    let mut jane = person("jane", vec![binding(Role::Admin, None)]);
+    jane.certificate = Some("CN=jane".to_owned());
+    api.store
+        .create_user(&By::system(), jane, NOW)
+        .await
+        .unwrap();
+    trust(api, &authority, &[]);
+    let identity = authority.client("jane", 7);
+    let mut asked = 0;
+    for (path, method, _) in operations(&document()) {
+        if method == "get" {
+            continue;
+        }
+        let (path, method) = (furnished.concrete(&path), method.to_uppercase());
+        for foreign in [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+        ] {
+            let headers = [foreign, ("if-match", "*"), ("content-type", "text/plain")];
+            let answer = with_certificate(api, &identity, &method, &path, &headers, b"").await;
+            let problem = answer.expect(403);
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(
+                detail.contains("another origin"),
+                "{method} {path} {detail}"
+            );
+            asked += 1;
+        }
+    }
+    assert!(asked > 100, "{asked}");
+    let denied = api.denied().await;
+    assert_eq!(denied.len(), asked);
+    assert_eq!(denied[0].0, "certificate:jane");
+
+    let poll = "/api/v1/devices/1/poll";
+    for own in [
+        &[][..],
+        &[("origin", "https://sotp")],
+        &[
+            ("sec-fetch-site", "same-origin"),
+            ("origin", "https://sotp"),
+        ],
+        &[("sec-fetch-site", "none")],
+    ] {
+        let answer = with_certificate(api, &identity, "POST", poll, own, b"").await;
+        assert_eq!(answer.status, 202, "{own:?} {}", answer.body);
+    }
+    // nothing that the browser adds by itself is used
+    let token = api.role(Role::Operator, None).await;
+    let bearer = format!("Bearer {token}");
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("origin", "https://evil.example"),
+    ];
+    let answer = with_certificate(api, &identity, "POST", poll, &headers, b"").await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
 }
 
 #[tokio::test]

@@ -166,6 +166,9 @@ async fn a_browser_keeps_its_refresh_token_where_no_script_reads_it() {
     api.https(None, "POST", REFRESH, &foreign, b"")
         .await
         .expect(401);
+    let elsewhere = [("cookie", pair), ("origin", "https://evil.example")];
+    let refused = api.https(None, "POST", REFRESH, &elsewhere, b"").await;
+    refused.expect(401);
     let own = [("cookie", pair), ("sec-fetch-site", "same-origin")];
     let refreshed = api.https(None, "POST", REFRESH, &own, b"").await;
     let granted = refreshed.expect(200);
