@@ -83,7 +83,8 @@ pub(crate) fn not_writing(health: &StoreHealth) -> Option<String> {
 
 /// Shows metrics about the daemon itself, in the Prometheus text format.
 ///
-/// On the plain listener of the machine itself everybody sees them.
+/// On the plain listener of the machine itself everybody sees them; the age of
+/// each secret by its name only who may also list secrets everywhere.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -105,6 +106,7 @@ pub(crate) async fn expose_metrics(
     api.telemetry().expose(&mut text);
     expose_store(&api.store().stats(), &mut text);
     expose_access(&api, &mut text);
+    expose_secrets(&api, &caller, &mut text);
     text.single(
         "sotp_devices",
         ExposedKind::Gauge,
@@ -163,13 +165,35 @@ fn expose_access(api: &Api, text: &mut Exposition) {
     ] {
         text.single(name, ExposedKind::Gauge, help, size(value));
     }
+}
+
+/// How old secrets are. What they are called is for those alone who may list
+/// them.
+fn expose_secrets(api: &Api, caller: &Caller, text: &mut Exposition) {
+    let ages = api.secrets().ages(api.now());
+    let oldest = ages.iter().map(|(_, age)| *age).max().unwrap_or_default();
+    text.single(
+        "sotp_secrets",
+        ExposedKind::Gauge,
+        "Secrets that are kept",
+        size(ages.len()),
+    );
+    text.single(
+        "sotp_secret_oldest_age_seconds",
+        ExposedKind::Gauge,
+        "Time since the value of the secret was set that was not set for longest",
+        oldest.as_secs_f64(),
+    );
+    if !caller.holds_everywhere(Permission::SecretsRead) {
+        return;
+    }
     let name = "sotp_secret_age_seconds";
     text.family(
         name,
         ExposedKind::Gauge,
         "Time since the value of a secret was set",
     );
-    for (secret, age) in api.secrets().ages(api.now()) {
+    for (secret, age) in ages {
         text.sample(name, &[("secret", &secret.0)], age.as_secs_f64());
     }
 }

@@ -396,13 +396,11 @@ async fn metrics_are_open_on_the_machine_itself_and_nowhere_else() {
         .expect(201);
     let plain = api.raw_tcp(&request("GET", "/metrics", &[], b"")).await;
     assert_eq!(plain.status, 200);
-    assert!(
-        plain
-            .body
-            .contains("sotp_secret_age_seconds{secret=\"credential.lab\"} 0"),
-        "{}",
-        plain.body
-    );
+    // without a name: who listens there may not know it
+    for line in ["\nsotp_secrets 1\n", "\nsotp_secret_oldest_age_seconds 0\n"] {
+        assert!(plain.body.contains(line), "{}", plain.body);
+    }
+    assert!(!plain.body.contains("credential.lab"), "{}", plain.body);
     api.https_get(None, "/metrics").await.expect(401);
     for (role, status) in [
         (Role::ReadOnly, 403),
@@ -417,6 +415,32 @@ async fn metrics_are_open_on_the_machine_itself_and_nowhere_else() {
         );
     }
     assert_eq!(api.get("/metrics").await.status, 200);
+    let named = "\nsotp_secret_age_seconds{secret=\"credential.lab\"} 0\n";
+    let admin = api.role(Role::Admin, None).await;
+    let guarded = api.https_get(Some(&admin), "/metrics").await.body;
+    assert!(guarded.contains(named), "{guarded}");
+    let mut new = new_token("scraper", vec![binding(Role::Admin, None)], &[]);
+    new.permissions = [Permission::TelemetryRead].into();
+    let scraper = api.token(new).await;
+    let less = api.https_get(Some(&scraper), "/metrics").await.body;
+    assert!(less.contains("\nsotp_secrets 1\n") && !less.contains("credential.lab"));
+}
+
+#[tokio::test]
+async fn a_long_path_does_not_fill_the_audit_log() {
+    let api = served_and_set_up(limits()).await;
+    let path = format!("/api/v1/devices/{}", "a".repeat(50_000));
+    let answer = api.https_get(Some(BAD), &path).await;
+    answer.expect(401);
+    api.store.heartbeat().await.unwrap();
+    let store = api.store.clone();
+    let ask = store::AuditAsk::newest(1);
+    let read = tokio::task::spawn_blocking(move || store.audit(&ask));
+    let line = read.await.unwrap().unwrap().remove(0);
+    assert_eq!(line.action, "access.denied");
+    let after: Value = serde_json::from_str(line.after.as_deref().unwrap()).unwrap();
+    assert_eq!(after["path"], path[..256], "{after}");
+    assert!(line.object.len() <= 300, "{}", line.object);
 }
 
 #[tokio::test]
