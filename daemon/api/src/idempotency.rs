@@ -100,13 +100,14 @@ async fn keyed(
         .path_and_query()
         .map_or("/", |target| target.as_str());
     let method = request.method().as_str();
-    let key = digest(&[&caller.rate_key(), method, target, &key].map(str::as_bytes));
+    let said = key;
+    let key = digest(&[&caller.rate_key(), method, target, &said].map(str::as_bytes));
 
     let _buffer = api.buffer_place().await;
     let (request, body) = buffered(request, api).await?;
     let kind = request.headers().get(header::CONTENT_TYPE);
     let kind = kind.map_or(&b""[..], HeaderValue::as_bytes);
-    let sent = digest(&[kind, &body]);
+    let sent = of_body(&said, kind, &body);
 
     let Some(place) = api.in_flight().begin(key) else {
         return Err(Problem::new(
@@ -163,6 +164,12 @@ fn digest(parts: &[&[u8]]) -> Digest {
     Digest(hash.finalize().into())
 }
 
+/// What is kept of a body: with the key, which is kept nowhere, so that who
+/// reads the store cannot try out which body it was.
+fn of_body(key: &str, kind: &[u8], body: &[u8]) -> Digest {
+    digest(&[key.as_bytes(), kind, body])
+}
+
 fn replay(answer: &StoredAnswer, sent: Digest) -> Result<Response, Problem> {
     if answer.request != sent {
         return Err(Problem::new(
@@ -214,4 +221,16 @@ async fn keep(api: &Api, key: Digest, sent: Digest, response: Response) -> Respo
         }
     }
     Response::from_parts(parts, Body::from(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_body_under_two_keys_looks_like_two_bodies() {
+        let kept = |key| of_body(key, b"application/json", b"{}");
+        assert_eq!(kept("one"), kept("one"));
+        assert_ne!(kept("one"), kept("two"));
+    }
 }
