@@ -102,6 +102,7 @@ fn check_secret(
             name: secret.0.clone(),
             its,
             tenant: tenant.clone(),
+            device: None,
         }),
     }
 }
@@ -176,8 +177,9 @@ pub(crate) fn delete(
 }
 
 /// What has to be kept so that `credential` can come with a new device: nothing
-/// if it is there as it comes; a refusal if that would change what other
-/// devices are asked with.
+/// if it is there as it comes without a secret. Else it has to be new, and so
+/// has its secret: who may enter a device may not change what others are asked
+/// with, now or once they are restored.
 pub(crate) fn plan_new(
     book: &Book,
     credential: &CredentialRecord,
@@ -191,7 +193,19 @@ pub(crate) fn plan_new(
         return Ok(None);
     }
     check_unused(book, &credential.name)?;
-    plan(book, credential, secret, None, now).map(Some)
+    let there = |what, name: &str| Refusal::NameExists {
+        what,
+        name: name.to_owned(),
+    };
+    if is_there(book, &credential.name) {
+        return Err(there("credential", &credential.name.0));
+    }
+    match secret {
+        Some(secret) if book.secrets.contains_key(&secret.name) => {
+            Err(there("secret", &secret.name.0))
+        }
+        _ => plan(book, credential, secret, Some(0), now).map(Some),
+    }
 }
 
 fn check_unused(book: &Book, name: &CredentialName) -> Result<(), Refusal> {
@@ -202,6 +216,7 @@ fn check_unused(book: &Book, name: &CredentialName) -> Result<(), Refusal> {
     Err(Refusal::CredentialInUse {
         name: name.clone(),
         devices: users.iter().map(|device| device.name.clone()).collect(),
+        ids: users.iter().map(|device| device.id).collect(),
     })
 }
 

@@ -156,6 +156,9 @@ pub enum Refusal {
         name: CredentialName,
         /// Names of the devices that use it.
         devices: Vec<String>,
+        /// Their numbers, in the same order: not everybody may see all of
+        /// them.
+        ids: Vec<DeviceId>,
     },
 
     /// Somebody else changed it meanwhile.
@@ -354,6 +357,8 @@ pub enum Refusal {
         its: TenantName,
         /// Whose it would have to be.
         tenant: TenantName,
+        /// The device that is named, if it is one: not everybody may see it.
+        device: Option<DeviceId>,
     },
 
     /// A limit of the store.
@@ -537,7 +542,8 @@ mod tests {
     fn a_refusal_names_a_few_devices_and_counts_the_rest() {
         let devices = (1..=7).map(|n| format!("sw{n}")).collect();
         let name = CredentialName("public".into());
-        let refusal = Refusal::CredentialInUse { name, devices };
+        let ids = Vec::new();
+        let refusal = Refusal::CredentialInUse { name, devices, ids };
         let text = refusal.to_string();
         assert!(
             text.contains("sw1, sw2, sw3, sw4, sw5 and 2 more"),

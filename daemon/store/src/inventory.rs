@@ -270,11 +270,23 @@ fn alter(
     device: Device,
     now: Timestamp,
 ) -> Result<Arc<Device>, Fault> {
-    let line = line(action, &device)
-        .before(shown::device(before))
-        .after(shown::device(&device));
-    audit::append(change, by, now, line)?;
+    for line in told(action, before, &device) {
+        audit::append(change, by, now, line)?;
+    }
     keep(change, device)
+}
+
+/// What the log says of a changed device. One that goes to another tenant is in
+/// the log of both, in each without what the other one said of it.
+fn told(action: &'static str, before: &Device, device: &Device) -> Vec<Line> {
+    let (was, is) = (shown::device(before), shown::device(device));
+    if before.tenant == device.tenant {
+        return vec![line(action, device).before(was).after(is)];
+    }
+    vec![
+        line(action, before).before(was),
+        line(action, device).after(is),
+    ]
 }
 
 fn device_of(draft: &DeviceDraft, id: DeviceId, now: Timestamp) -> Device {
@@ -373,6 +385,7 @@ fn check_credential(
             name: name.0.clone(),
             its,
             tenant: draft.tenant.clone(),
+            device: None,
         });
     }
     match brought == Some(name) || credentials::is_there(book, name) {
@@ -418,6 +431,7 @@ fn check_children(
             name: child.to_string(),
             its: before.tenant.clone(),
             tenant: draft.tenant.clone(),
+            device: Some(child),
         }),
     }
 }
@@ -470,6 +484,7 @@ fn check_parents(
                 name: id.to_string(),
                 its: device.tenant.clone(),
                 tenant: draft.tenant.clone(),
+                device: Some(*id),
             });
         }
     }

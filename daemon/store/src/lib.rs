@@ -308,8 +308,10 @@ impl Store {
     /// # Errors
     ///
     /// [`WriteError::Refused`] where name or address are taken, a parent or
-    /// the credential is not there, or a credential of that name with another
-    /// secret is in use; [`WriteError::NotWriting`], [`WriteError::Closed`].
+    /// the credential is not there, or the credential that comes with it, or
+    /// its secret, is there already (one that is there as it comes, without a
+    /// secret, is left as it is); [`WriteError::NotWriting`],
+    /// [`WriteError::Closed`].
     pub async fn create_device(
         &self,
         by: &By,
@@ -719,6 +721,23 @@ impl Store {
     /// [`WriteError::NotWriting`], [`WriteError::Closed`].
     pub async fn enqueue(&self, delivery: Delivery) -> Result<OutboxId, WriteError> {
         self.write(move |change| outbox::enqueue(change, &delivery).map(Ok))
+            .await
+    }
+
+    /// Like [`Store::enqueue`], for a delivery that somebody asks for by hand,
+    /// to see whether it arrives: the audit log says so.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::NotWriting`], [`WriteError::Closed`].
+    pub async fn enqueue_test(
+        &self,
+        by: &By,
+        delivery: Delivery,
+        now: Timestamp,
+    ) -> Result<OutboxId, WriteError> {
+        let by = by.clone();
+        self.write(move |change| outbox::enqueue_test(change, &by, &delivery, now).map(Ok))
             .await
     }
 

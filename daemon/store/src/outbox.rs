@@ -60,6 +60,21 @@ pub(crate) fn enqueue(change: &mut Change<'_>, delivery: &Delivery) -> Result<Ou
     Ok(id)
 }
 
+/// Like [`enqueue`], asked for by hand.
+pub(crate) fn enqueue_test(
+    change: &mut Change<'_>,
+    by: &By,
+    delivery: &Delivery,
+    now: Timestamp,
+) -> Result<OutboxId, Fault> {
+    let id = enqueue(change, delivery)?;
+    let line = Line::on("notification.test", &format!("delivery:{id}"))
+        .of(tenant_of(change, delivery))
+        .after(shown::addressed(delivery));
+    audit::append(change, by, now, line)?;
+    Ok(id)
+}
+
 /// Replaces what is kept of `delivery`, wherever that is.
 pub(crate) fn update(
     change: &mut Change<'_>,

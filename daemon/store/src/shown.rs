@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use model::{
-    Binding, Condition, CredentialRecord, Delivery, Device, DownAfter, KeyRing, Policy, Rule,
-    SecretRecord, Selector, Tenant, TokenProof, TokenRecord, User,
+    Binding, Channel, Condition, CredentialRecord, Delivery, Device, DownAfter, KeyRing, Policy,
+    Rule, SecretRecord, Selector, Tenant, TokenProof, TokenRecord, User,
 };
 use serde_json::{Value, json};
 
@@ -102,6 +102,12 @@ pub(crate) fn delivery(delivery: &Delivery) -> Value {
         "attempts": delivery.attempts,
         "last_error": delivery.last_error,
     })
+}
+
+/// To whom a delivery goes.
+pub(crate) fn addressed(delivery: &Delivery) -> Value {
+    let Channel::Mail { to } = &delivery.channel;
+    json!({ "event": delivery.event.word(), "to": to })
 }
 
 pub(crate) fn credential(credential: &CredentialRecord) -> Value {

@@ -99,6 +99,10 @@ fn change_everything(store: &Store) {
         };
         let id = store.enqueue(told).await.unwrap();
         store.retry_delivery(by(), id, NOW).await.unwrap();
+        let test = delivery(1);
+        store.enqueue_test(by(), test, NOW).await.unwrap();
+        // what the daemon itself tells is no change
+        store.enqueue(delivery(1)).await.unwrap();
     });
 }
 
@@ -145,8 +149,11 @@ fn every_change_has_its_line() {
             "rule.change rule:down default",
             "rule.delete rule:down default",
             "outbox.retry delivery:1 -",
+            "notification.test delivery:2 -",
         ]
     );
+    let test = lines[27].after.as_deref();
+    assert!(test.is_some_and(|after| after.contains("noc@example.net")));
     for line in &lines {
         assert_eq!((line.actor.as_str(), line.at), ("uid:0", NOW));
         assert_eq!(line.origin, "socket");
@@ -158,7 +165,7 @@ fn every_change_has_its_line() {
     }
     let verdict = store.verify_audit().unwrap();
     assert_eq!(verdict.broken, None);
-    assert_eq!((verdict.lines, verdict.first, verdict.head), (27, 1, 27));
+    assert_eq!((verdict.lines, verdict.first, verdict.head), (28, 1, 28));
     assert_eq!((verdict.head, verdict.hash), store.audit_head());
     store.close().unwrap();
     assert_eq!(home.open().verify_audit().unwrap(), verdict);

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::{
-    Address, AlertId, AlertState, Condition, CredentialName, DeliveryState, DeviceDraft, DeviceId,
-    DownAfter, Facts, OutboxId, Rule, RuleName, RuleSource, Selector, Severity, Timestamp,
+    Address, AlertId, AlertState, Condition, CredentialName, CredentialRecord, DeliveryState,
+    DeviceDraft, DeviceId, DownAfter, Facts, OutboxId, Rule, RuleName, RuleSource, SecretName,
+    SecretRecord, Selector, Severity, Timestamp,
 };
 
 use super::support::*;
@@ -257,6 +258,83 @@ fn a_device_and_its_credential_come_together_or_not_at_all() {
     );
     store.close().unwrap();
     assert_eq!(home.open().credential(&name("lab")), None);
+}
+
+#[test]
+fn a_credential_that_comes_with_a_new_device_changes_none_that_is_there() {
+    let home = Home::new();
+    let store = home.open();
+    let with = |device: &str, address: &str, credential: &str| DeviceDraft {
+        credential: Some(name(credential)),
+        ..draft(device, address)
+    };
+    let (spare, value) = credential("spare", "one");
+    let put = store.put_credential(by(), spare.clone(), Some(value), None, NOW);
+    block_on(put).unwrap();
+    let own = secret("credential.lab", &["ours"]);
+    block_on(store.put_secret(by(), own, None, NOW)).unwrap();
+    let head = store.audit_head();
+
+    // no device uses it now, but one that is restored may
+    let seen = store.secret(&spare.secret).unwrap();
+    let mut next = SecretRecord::clone(&seen);
+    next.versions
+        .extend(secret("x", &["0", "evil"]).versions.pop());
+    let bring = |device, brought| block_on(store.create_device(by(), device, brought, NOW));
+    let brought = Some((spare.clone(), Some(next)));
+    let refusal = refused(bring(with("a", "10.0.0.1", "spare"), brought));
+    let is = |refusal: &Refusal, thing: &str| {
+        let told = matches!(refusal, Refusal::NameExists { what, .. } if *what == thing);
+        assert!(told, "{refusal}");
+    };
+    is(&refusal, "credential");
+    let pointed = CredentialRecord {
+        secret: SecretName("credential.lab".into()),
+        ..spare.clone()
+    };
+    let refusal = refused(bring(with("a", "10.0.0.1", "spare"), Some((pointed, None))));
+    is(&refusal, "credential");
+
+    // nor an ordinary secret that others refer to
+    let (lab, mut value) = credential("lab", "evil");
+    for revision in [0, 1] {
+        value.revision = revision;
+        let brought = Some((lab.clone(), Some(value.clone())));
+        let refusal = refused(bring(with("a", "10.0.0.1", "lab"), brought));
+        is(&refusal, "secret");
+    }
+    assert_eq!(store.secret(&spare.secret), Some(seen));
+    assert_eq!(store.credential(&spare.name).unwrap().revision, 1);
+    assert_eq!(store.audit_head(), head);
+    assert!(store.inventory().is_empty());
+    bring(with("a", "10.0.0.1", "spare"), Some((spare, None))).unwrap();
+}
+
+#[test]
+fn a_refusal_that_names_devices_says_which() {
+    let home = Home::new();
+    let store = home.open();
+    let (lab, value) = credential("lab", "one");
+    block_on(store.put_credential(by(), lab, Some(value), None, NOW)).unwrap();
+    create(&store, "other", "10.0.0.9");
+    for (device, address) in [("a", "10.0.0.1"), ("b", "10.0.0.2")] {
+        let device = DeviceDraft {
+            credential: Some(name("lab")),
+            ..draft(device, address)
+        };
+        block_on(store.create_device(by(), device, None, NOW)).unwrap();
+    }
+    let refusal = refused(block_on(store.delete_credential(
+        by(),
+        &name("lab"),
+        None,
+        NOW,
+    )));
+    let Refusal::CredentialInUse { devices, ids, .. } = refusal else {
+        panic!("{refusal}");
+    };
+    assert_eq!(devices, ["a", "b"]);
+    assert_eq!(ids, [DeviceId(2), DeviceId(3)]);
 }
 
 pub(super) fn rule(name: &str, source: RuleSource) -> Rule {

@@ -76,7 +76,10 @@ fn names_and_addresses_of_devices_are_unique_within_a_tenant() {
 fn nothing_of_another_tenant_is_used() {
     let (_home, store) = with_acme(None);
     let other = |refusal: Refusal, thing: &str| match refusal {
-        Refusal::OtherTenant { what, .. } => assert_eq!(what, thing),
+        Refusal::OtherTenant { what, device, .. } => {
+            assert_eq!(what, thing);
+            device
+        }
         other => panic!("{other}"),
     };
     let parent = enter(&store, draft("core1", "10.0.0.1")).unwrap();
@@ -84,7 +87,8 @@ fn nothing_of_another_tenant_is_used() {
         parents: [parent].into(),
         ..of_acme("sw1", "10.0.0.2")
     };
-    other(enter(&store, child).unwrap_err(), "parent");
+    let named = other(enter(&store, child).unwrap_err(), "parent");
+    assert_eq!(named, Some(parent));
 
     let (record, value) = credential("lab", "public");
     block_on(store.put_credential(by(), record.clone(), Some(value), None, NOW)).unwrap();
@@ -92,7 +96,8 @@ fn nothing_of_another_tenant_is_used() {
         credential: Some(record.name.clone()),
         ..of_acme("sw1", "10.0.0.2")
     };
-    other(enter(&store, asks).unwrap_err(), "credential");
+    let named = other(enter(&store, asks).unwrap_err(), "credential");
+    assert_eq!(named, None);
     let theirs = model::CredentialRecord {
         name: model::CredentialName("acme/lab".into()),
         ..record
@@ -104,9 +109,46 @@ fn nothing_of_another_tenant_is_used() {
         parents: [parent].into(),
         ..draft("sw2", "10.0.0.3")
     };
-    enter(&store, child).unwrap();
+    let child = enter(&store, child).unwrap();
     let moved = store.replace_device(by(), parent, of_acme("core1", "10.0.0.1"), None, NOW);
-    other(refused(block_on(moved)), "device behind it,");
+    let named = other(refused(block_on(moved)), "device behind it,");
+    assert_eq!(named, Some(child));
+}
+
+#[test]
+fn a_device_that_moves_is_in_the_log_of_both_tenants() {
+    let (_home, store) = with_acme(None);
+    let ours_only = DeviceDraft {
+        site: Some("our site".into()),
+        ..draft("core1", "10.0.0.1")
+    };
+    let id = enter(&store, ours_only).unwrap();
+    let theirs_only = DeviceDraft {
+        site: Some("their site".into()),
+        ..of_acme("core1-moved", "10.0.0.1")
+    };
+    block_on(store.replace_device(by(), id, theirs_only, None, NOW)).unwrap();
+    let lines_of = |tenant: TenantName| {
+        let ask = crate::AuditAsk {
+            tenants: Some(vec![tenant]),
+            ..crate::AuditAsk::newest(10)
+        };
+        let lines = store.audit(&ask).unwrap();
+        let changes = lines.into_iter().filter(|l| l.action == "device.change");
+        changes.collect::<Vec<_>>()
+    };
+    let [was] = &lines_of(ours())[..] else {
+        panic!("{:?}", audit_lines(&store));
+    };
+    let [is] = &lines_of(acme())[..] else {
+        panic!("{:?}", audit_lines(&store));
+    };
+    assert_eq!(was.object, "device:core1");
+    assert!(was.before.as_ref().unwrap().contains("our site"));
+    assert_eq!(was.after, None);
+    assert_eq!(is.object, "device:acme/core1-moved");
+    assert_eq!(is.before, None);
+    assert!(is.after.as_ref().unwrap().contains("their site"));
 }
 
 #[test]
@@ -589,7 +631,10 @@ fn a_person_has_no_more_sessions_than_the_limit() {
     let store = home.open();
     add(&store, user("jane", Role::Admin));
     add(&store, user("joe", Role::Admin));
-    let joe = session("joe", "joe", Timestamp(1));
+    let joe = model::SessionRecord {
+        used: Timestamp(1),
+        ..session("joe", "joe", NOW)
+    };
     block_on(store.create_session(joe, NOW)).unwrap();
     for n in 0..=MAX_SESSIONS_PER_USER {
         // the second is the one that was not used for the longest time
