@@ -25,8 +25,8 @@ pub enum AccessError {
     /// The password is right; a code is needed too.
     #[error("a code of the authenticator, or a recovery code, is needed too")]
     CodeNeeded,
-    /// Too many attempts failed.
-    #[error("too many attempts failed; try again in {} s", wait.as_secs().max(1))]
+    /// Too many attempts failed, or a token signed more than it may send.
+    #[error("there were too many attempts; try again in {} s", wait.as_secs().max(1))]
     TooSoon {
         /// How long nothing is looked at.
         wait: Duration,

@@ -27,8 +27,9 @@ impl Access {
     ///
     /// [`AccessError::BadToken`] for what is not ours,
     /// [`AccessError::Expired`] and [`AccessError::Revoked`] for what was,
-    /// [`AccessError::TooBusy`] if no more signed requests can be remembered,
-    /// [`AccessError::Secrets`] if a signing key cannot be read.
+    /// [`AccessError::TooSoon`] if a token signed far more requests than it may
+    /// send, [`AccessError::TooBusy`] if no more signed requests can be
+    /// remembered, [`AccessError::Secrets`] if a signing key cannot be read.
     pub fn authenticate(
         &self,
         shown: Shown<'_>,
@@ -48,6 +49,17 @@ impl Access {
                 body,
             } => self.signed(&header, method, target, &body, origin, now),
         }
+    }
+
+    /// Whether a signed request of this time (in seconds since 1970) is one to
+    /// look at: asked before anything of its body is read, as nothing is proved
+    /// until then. [`Access::authenticate`] asks again.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessError::BadToken`] says why not.
+    pub fn check_signed_time(&self, timestamp: u64, now: Timestamp) -> Result<(), AccessError> {
+        self.inner.seen.check_time(timestamp, now)
     }
 
     fn local_role(&self, uid: u32) -> Role {
@@ -116,8 +128,7 @@ impl Access {
         if !is_signed(key.expose(), &message, header.signature) {
             return Err(bad());
         }
-        let once = format!("{id}\n{}\n{}", header.timestamp, header.nonce);
-        self.inner.seen.remember(&once, now)?;
+        self.inner.seen.remember(&token, header, now)?;
         self.inner
             .store
             .note_token_use(&id, origin.to_string(), now);

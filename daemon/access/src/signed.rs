@@ -3,16 +3,18 @@
 //! Signed is `METHOD\npath?query\nts\nnonce\nhex(sha256(body))`; the key is the
 //! token's text as it was shown. Such a request is good once, for five minutes:
 //! its nonce is remembered for as long as its time could be taken. What was
-//! signed before the daemon's start is refused, as nobody remembers it.
+//! signed before the daemon's start is refused, as nobody remembers it. Each
+//! token has a share of what is remembered, so that one of them cannot fill it
+//! for the others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use model::{Digest, Timestamp};
+use model::{Digest, Timestamp, TokenId, TokenRecord};
 use sha2::Sha256;
 
 use crate::AccessError;
@@ -23,6 +25,14 @@ const MAX_SKEW: Duration = Duration::from_mins(5);
 
 /// Nonces that are remembered; beyond it requests are sent away.
 const MAX_NONCES: usize = 200_000;
+
+/// Nonces of one token: half of them all, however much it may send. The other
+/// half stays for the others.
+const MAX_NONCES_OF_ONE: usize = MAX_NONCES / 2;
+
+/// Minutes that a nonce is remembered at most: two generations of ten. A token
+/// that keeps to its rate never has more than this many minutes' worth.
+const MINUTES_REMEMBERED: usize = 20;
 
 /// The header of a signed request, taken apart:
 /// `SOTP-HMAC-SHA256 key=<id>, ts=<unix seconds>, nonce=<16..64>, signature=<base64>`.
@@ -110,13 +120,33 @@ pub(crate) struct Seen {
     generations: Mutex<Generations>,
 }
 
-/// Two sets, each for as long as a request can be taken: the older one goes
+/// Two of them, each for as long as a request can be taken: the older one goes
 /// when the younger one is that old.
 #[derive(Debug)]
 struct Generations {
     begun: Timestamp,
-    young: HashSet<Digest>,
-    old: HashSet<Digest>,
+    young: Generation,
+    old: Generation,
+}
+
+#[derive(Debug, Default)]
+struct Generation {
+    requests: HashSet<Digest>,
+    by_token: HashMap<TokenId, usize>,
+}
+
+impl Generation {
+    fn of(&self, token: &TokenId) -> usize {
+        self.by_token.get(token).copied().unwrap_or_default()
+    }
+}
+
+/// How many requests of `token` are remembered.
+fn share(token: &TokenRecord) -> usize {
+    let per_minute = usize::try_from(token.requests_per_minute).unwrap_or(usize::MAX);
+    per_minute
+        .saturating_mul(MINUTES_REMEMBERED)
+        .min(MAX_NONCES_OF_ONE)
 }
 
 impl Seen {
@@ -125,8 +155,8 @@ impl Seen {
             since: now,
             generations: Mutex::new(Generations {
                 begun: now,
-                young: HashSet::new(),
-                old: HashSet::new(),
+                young: Generation::default(),
+                old: Generation::default(),
             }),
         }
     }
@@ -150,13 +180,22 @@ impl Seen {
         Err(AccessError::BadToken { why })
     }
 
-    /// Remembers a request that is signed well.
+    /// Remembers a request that is signed well by `token`, by its time and its
+    /// nonce.
     ///
     /// # Errors
     ///
-    /// [`AccessError::BadToken`] if it was seen before, [`AccessError::TooBusy`]
-    /// if no more can be remembered.
-    pub(crate) fn remember(&self, message: &str, now: Timestamp) -> Result<(), AccessError> {
+    /// [`AccessError::BadToken`] if it was seen before,
+    /// [`AccessError::TooSoon`] if the token has sent more than it may,
+    /// [`AccessError::TooBusy`] if no more can be remembered of anybody.
+    pub(crate) fn remember(
+        &self,
+        token: &TokenRecord,
+        header: &SignedHeader<'_>,
+        now: Timestamp,
+    ) -> Result<(), AccessError> {
+        let id = &token.id;
+        let this = digest(&format!("{id}\n{}\n{}", header.timestamp, header.nonce));
         let mut seen = self
             .generations
             .lock()
@@ -166,25 +205,64 @@ impl Seen {
             seen.old = std::mem::take(&mut seen.young);
             seen.begun = now;
         }
-        let this = digest(message);
-        if seen.old.contains(&this) || seen.young.contains(&this) {
+        if seen.old.requests.contains(&this) || seen.young.requests.contains(&this) {
             return Err(AccessError::BadToken {
                 why: "it was sent before",
             });
         }
-        if seen.young.len() + seen.old.len() >= MAX_NONCES {
+        if seen.young.of(id) + seen.old.of(id) >= share(token) {
+            let wait = (2 * MAX_SKEW).saturating_sub(now.since(seen.begun));
+            return Err(AccessError::TooSoon { wait });
+        }
+        if seen.young.requests.len() + seen.old.requests.len() >= MAX_NONCES {
             return Err(AccessError::TooBusy);
         }
-        seen.young.insert(this);
+        seen.young.requests.insert(this);
+        *seen.young.by_token.entry(id.clone()).or_default() += 1;
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use model::{SecretName, TokenProof};
+
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn token(id: &str, requests_per_minute: u32) -> TokenRecord {
+        TokenRecord {
+            id: TokenId(id.to_owned()),
+            name: id.to_owned(),
+            proof: TokenProof::Hmac(SecretName(format!(".token/{id}"))),
+            bindings: vec![],
+            permissions: [].into(),
+            requests_per_minute,
+            created_by: "system".to_owned(),
+            created: NOW,
+            expires: NOW.plus(Duration::from_hours(24)),
+            last_used: None,
+            revision: 1,
+        }
+    }
+
+    impl Seen {
+        fn take(
+            &self,
+            token: &TokenRecord,
+            nonce: &str,
+            now: Timestamp,
+        ) -> Result<(), AccessError> {
+            let header = SignedHeader {
+                key: &token.id.0,
+                timestamp: NOW.0 / 1000,
+                nonce,
+                signature: "",
+            };
+            self.remember(token, &header, now)
+        }
+    }
 
     #[test]
     fn a_header_is_read_in_any_order_and_refused_with_anything_unclear() {
@@ -246,35 +324,81 @@ mod tests {
     #[test]
     fn a_request_is_taken_once_for_as_long_as_its_time_is_taken() {
         let seen = Seen::new(NOW);
+        let token = token("backup", 600);
         let mut now = NOW;
         for n in 0..100 {
-            let message = format!("request {n}");
-            seen.remember(&message, now).unwrap();
+            let nonce = format!("request {n}");
+            seen.take(&token, &nonce, now).unwrap();
             // in steps that do not fit the generations
             for minutes in [0, 3, 7, 10] {
                 let later = now.plus(Duration::from_mins(minutes));
-                assert!(seen.remember(&message, later).is_err(), "{n} {minutes}");
+                assert!(seen.take(&token, &nonce, later).is_err(), "{n} {minutes}");
             }
             now = now.plus(Duration::from_mins(11));
         }
         let held = seen.generations.lock().unwrap();
-        assert!(held.young.len() + held.old.len() <= 2);
+        assert!(held.young.requests.len() + held.old.requests.len() <= 2);
+        assert!(held.young.by_token.len() + held.old.by_token.len() <= 2);
+    }
+
+    #[test]
+    fn a_token_that_sends_more_than_it_may_waits_and_leaves_room_for_the_others() {
+        let seen = Seen::new(NOW);
+        let (flood, other) = (token("flood", 60), token("other", 60));
+        for n in 0..20 * 60 {
+            seen.take(&flood, &n.to_string(), NOW).unwrap();
+        }
+        let soon = NOW.plus(Duration::from_mins(4));
+        let more = seen.take(&flood, "more", soon);
+        assert!(
+            matches!(more, Err(AccessError::TooSoon { wait }) if wait == Duration::from_mins(6))
+        );
+        seen.take(&other, "more", soon).unwrap();
+        let replayed = seen.take(&flood, "0", soon);
+        assert!(matches!(replayed, Err(AccessError::BadToken { .. })));
+        // a generation later the other one still counts
+        let later = NOW.plus(Duration::from_mins(10));
+        let more = seen.take(&flood, "more", later);
+        assert!(matches!(more, Err(AccessError::TooSoon { .. })));
+        let later = NOW.plus(Duration::from_mins(20));
+        seen.take(&flood, "more", later).unwrap();
+    }
+
+    #[test]
+    fn a_token_that_keeps_to_its_rate_never_waits() {
+        let seen = Seen::new(NOW);
+        let token = token("steady", 60);
+        for second in 0..2 * 3600 {
+            let now = NOW.plus(Duration::from_secs(second));
+            seen.take(&token, &second.to_string(), now).unwrap();
+        }
+    }
+
+    #[test]
+    fn one_token_never_fills_what_is_remembered_however_much_it_may_send() {
+        let seen = Seen::new(NOW);
+        let flood = token("flood", 60_000);
+        let taken = (0..MAX_NONCES)
+            .take_while(|n| seen.take(&flood, &n.to_string(), NOW).is_ok())
+            .count();
+        assert_eq!(taken, MAX_NONCES_OF_ONE);
+        seen.take(&token("other", 60), "0", NOW).unwrap();
     }
 
     #[test]
     fn a_flood_of_requests_is_sent_away_instead_of_forgetting() {
         let seen = Seen::new(NOW);
+        let tokens = [token("one", 60_000), token("other", 60_000)];
+        let third = token("third", 60);
         for n in 0..MAX_NONCES {
-            seen.remember(&n.to_string(), NOW).unwrap();
+            seen.take(&tokens[n % 2], &n.to_string(), NOW).unwrap();
         }
-        assert!(matches!(
-            seen.remember("more", NOW),
-            Err(AccessError::TooBusy)
-        ));
-        assert!(seen.remember("0", NOW).is_err());
+        let more = seen.take(&third, "more", NOW);
+        assert!(matches!(more, Err(AccessError::TooBusy)));
+        assert!(seen.take(&tokens[0], "0", NOW).is_err());
         let later = NOW.plus(Duration::from_mins(20));
-        seen.remember("x", NOW.plus(Duration::from_mins(10)))
+        seen.take(&third, "x", NOW.plus(Duration::from_mins(10)))
             .unwrap_err();
-        seen.remember("more", later).unwrap();
+        seen.take(&third, "more", later).unwrap();
     }
 }

@@ -291,6 +291,50 @@ async fn a_signed_request_is_good_once_as_it_was_signed_and_for_five_minutes() {
     );
 }
 
+#[tokio::test]
+async fn the_time_of_a_signed_request_is_refused_before_anything_else_of_it() {
+    let house = House::new().await;
+    let check = |secs| house.access.check_signed_time(secs, NOW);
+    let secs = NOW.0 / 1000;
+    check(secs).unwrap();
+    for stale in [0, 1, secs - 301, secs + 301, u64::MAX] {
+        let refused = check(stale);
+        assert!(
+            matches!(refused, Err(AccessError::BadToken { .. })),
+            "{stale}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_signs_without_end_leaves_the_other_senders_alone() {
+    let house = House::new().await;
+    let hmac = |name: &str, requests_per_minute| NewToken {
+        name: name.to_owned(),
+        requests_per_minute,
+        ..wanted(TokenKind::Hmac)
+    };
+    let (flood, key) = house.token(hmac("flood", 2)).await.unwrap();
+    let (other, other_key) = house.token(hmac("other", 2)).await.unwrap();
+    let send = |record: &TokenRecord, key: &SecretText, n: u32| {
+        let nonce = format!("nonce-0123456789-{n}");
+        let value = sign(key.expose(), &record.id.0, "/x", b"", NOW.0 / 1000, &nonce);
+        let shown = Shown::Signed {
+            header: SignedHeader::parse(&value).unwrap(),
+            method: "POST",
+            target: "/x",
+            body: Digest(Sha256::digest(b"").into()),
+        };
+        house.access.authenticate(shown, &from(7), NOW)
+    };
+    for n in 0..40 {
+        send(&flood, &key, n).unwrap();
+    }
+    let more = send(&flood, &key, 40);
+    assert!(matches!(more, Err(AccessError::TooSoon { .. })));
+    send(&other, &other_key, 0).unwrap();
+}
+
 fn certificate(name: &str, alternative: Option<&str>) -> Vec<u8> {
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
