@@ -23,6 +23,11 @@ use crate::{Access, AccessError, Granted, LogIn, Origin, SecretText, totp};
 /// How often idle sessions are looked for.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
+/// The longest that a session lasts that was opened at the OpenID provider. Its
+/// groups are read at sign-in only: whoever loses one there keeps the role here
+/// until they sign in again. Half a day is one shift.
+const LONGEST_FROM_PROVIDER: Duration = Duration::from_hours(12);
+
 /// Characters of what a program says that it is.
 const MAX_AGENT: usize = 200;
 
@@ -253,6 +258,11 @@ impl Access {
         now: Timestamp,
     ) -> Result<Granted, AccessError> {
         let (id, refresh) = new_session();
+        let session_max = self.live().settings.session_max;
+        let lasts = match how {
+            SignIn::Oidc => session_max.min(LONGEST_FROM_PROVIDER),
+            SignIn::Password | SignIn::PasswordAndTotp => session_max,
+        };
         let record = SessionRecord {
             id: id.clone(),
             user: user.name.clone(),
@@ -261,7 +271,7 @@ impl Access {
             agent: agent.map(|agent| tidy(&agent)),
             created: now,
             used: now,
-            expires: now.plus(self.live().settings.session_max),
+            expires: now.plus(lasts),
             refresh: digest(refresh.expose()),
             previous: None,
         };

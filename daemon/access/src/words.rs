@@ -19,7 +19,8 @@ pub struct AccessSettings {
     pub access_ttl: Duration,
     /// A session that is not refreshed for this long ends.
     pub refresh_idle: Duration,
-    /// Every session ends after this long.
+    /// Every session ends after this long; one that was opened at the OpenID
+    /// provider after 12 hours at most.
     pub session_max: Duration,
     /// Characters that a new password has at least.
     pub min_password: usize,

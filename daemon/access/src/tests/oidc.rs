@@ -581,3 +581,29 @@ async fn a_session_from_the_provider_proves_a_second_factor_with_a_code_of_ours(
         (0, None)
     );
 }
+
+#[tokio::test]
+async fn a_session_from_the_provider_ends_after_half_a_day_as_its_groups_are_read_at_sign_in() {
+    let scene = Scene::new().await;
+    let mut granted = scene.sign_in().await.unwrap();
+    let access = &scene.house.access;
+    for hours in [5, 10, 11] {
+        let now = NOW.plus(Duration::from_hours(hours));
+        let token = granted.refresh_token.take().unwrap();
+        granted = access.refresh(token.expose(), &from(1), now).await.unwrap();
+    }
+    let token = granted.refresh_token.take().unwrap();
+    let over = NOW.plus(Duration::from_hours(12));
+    let answer = access.refresh(token.expose(), &from(1), over).await;
+    assert!(matches!(answer, Err(AccessError::Expired)), "{answer:?}");
+    // who wants less gets less
+    let mut shorter = with_oidc(scene.settings.clone());
+    shorter.session_max = Duration::from_hours(2);
+    access.reconfigure(shorter).unwrap();
+    let granted = scene.sign_in().await.unwrap();
+    let expires = scene.house.store.sessions()[&granted.session].expires;
+    assert_eq!(expires, NOW.plus(Duration::from_hours(2)));
+    let here = scene.house.log_in("root").await;
+    let expires = scene.house.store.sessions()[&here.session].expires;
+    assert_eq!(expires, NOW.plus(Duration::from_hours(2)));
+}
