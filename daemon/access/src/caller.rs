@@ -10,18 +10,20 @@ use std::slice;
 use std::sync::Arc;
 
 use model::{
-    Actor, Binding, By, Device, Permission, Role, Scope, SessionId, TenantName, TokenRecord, User,
+    Actor, Binding, By, Device, Permission, Role, Scope, SessionId, TenantName, Timestamp,
+    TokenRecord, User,
 };
 
-use crate::Origin;
+use crate::{AccessError, Origin};
 
 /// What somebody has to do before anything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restriction {
     /// Choose another password.
     MustChangePassword,
-    /// Set up codes, or, when signed in at a provider that vouched for no
-    /// second factor, prove one.
+    /// Set up codes; or, when signed in at a provider that vouched for no second
+    /// factor, prove one; or, with a client certificate, which is one factor,
+    /// sign in with a password and a code instead.
     MustEnrolTotp,
 }
 
@@ -130,10 +132,15 @@ impl Caller {
     }
 
     /// A person with a client certificate.
-    pub(crate) fn certificate(user: Arc<User>, origin: &Origin) -> Caller {
+    pub(crate) fn certificate(
+        user: Arc<User>,
+        restricted: Option<Restriction>,
+        origin: &Origin,
+    ) -> Caller {
         Caller {
             actor: Actor::Certificate(user.name.clone()),
             user: Some(user),
+            restricted,
             ..Caller::anonymous(origin)
         }
     }
@@ -263,6 +270,38 @@ impl Caller {
                 .filter(|wanted| given.role.grants(**wanted))
                 .all(|wanted| self.scopes(*wanted).any(|mine| mine.contains(&given.scope)))
         })
+    }
+
+    /// Whether they may have a token that ends at `expires` and sends
+    /// `requests_per_minute`: for a token, no later and no more than itself.
+    /// Otherwise it would give itself a longer life.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessError::NotAllowed`] says which of them is too much, and the most
+    /// that it can be.
+    pub fn check_token_limits(
+        &self,
+        expires: Timestamp,
+        requests_per_minute: u32,
+    ) -> Result<(), AccessError> {
+        let Some(token) = &self.token else {
+            return Ok(());
+        };
+        let what = if expires > token.expires {
+            format!(
+                "a token made by a token ends with it at the latest; choose {} or earlier",
+                token.expires
+            )
+        } else if requests_per_minute > token.requests_per_minute {
+            format!(
+                "a token made by a token sends no more requests than it; choose at most {} per minute",
+                token.requests_per_minute
+            )
+        } else {
+            return Ok(());
+        };
+        Err(AccessError::NotAllowed { what })
     }
 
     /// Whose requests are counted together.

@@ -168,14 +168,16 @@ impl Access {
         let user = found.ok_or(AccessError::BadToken {
             why: "the client certificate is nobody's; enter its subject with a user",
         })?;
-        match user.active {
-            true => Ok(Caller::certificate(user, origin)),
-            false => Err(AccessError::Revoked),
+        if !user.active {
+            return Err(AccessError::Revoked);
         }
+        // a certificate is one factor, a file: whoever has codes did not show
+        // one with it, so that where codes are demanded it does not do
+        let restricted = demands_codes(&people, &user).then_some(Restriction::MustEnrolTotp);
+        Ok(Caller::certificate(user, restricted, origin))
     }
 
-    /// What somebody has to do first. A client certificate is a second factor
-    /// by itself and asks for none.
+    /// What somebody who signed in has to do first.
     pub(crate) fn restriction(
         &self,
         people: &People,
@@ -186,11 +188,6 @@ impl Access {
         if user.must_change_password && !at_provider {
             return Some(Restriction::MustChangePassword);
         }
-        let demanded = &people.policy().require_totp;
-        let needs_codes = user
-            .bindings
-            .iter()
-            .any(|given| demanded.contains(&given.role));
         let has_codes = match at_provider {
             true => {
                 let proved = self
@@ -202,7 +199,7 @@ impl Access {
             }
             false => user.totp.as_ref().is_some_and(|totp| totp.confirmed),
         };
-        (needs_codes && !has_codes).then_some(Restriction::MustEnrolTotp)
+        (demands_codes(people, user) && !has_codes).then_some(Restriction::MustEnrolTotp)
     }
 
     /// Writes down an attempt to get in that failed. Who is not known is not
@@ -228,6 +225,13 @@ impl Access {
             now,
         );
     }
+}
+
+/// Whether the policy demands a second factor for one of their roles.
+fn demands_codes(people: &People, user: &User) -> bool {
+    let demanded = &people.policy().require_totp;
+    let mut roles = user.bindings.iter().map(|given| given.role);
+    roles.any(|role| demanded.contains(&role))
 }
 
 /// The person of a session.

@@ -24,6 +24,11 @@ impl Access {
     /// text is shown once. Whether the caller may make tokens (of that tenant)
     /// is asked before.
     ///
+    /// A token is a service's, not its maker's: it stays when the person who
+    /// made it is deactivated, demoted or deleted, until it expires or somebody
+    /// revokes it. One that a token made ends no later than that one and may
+    /// send no more ([`Caller::check_token_limits`]).
+    ///
     /// # Errors
     ///
     /// [`AccessError::NotAllowed`] if it is more than the caller has,
@@ -42,6 +47,7 @@ impl Access {
                 what: "a token can do no more than who makes it".to_owned(),
             });
         }
+        caller.check_token_limits(new.expires, new.requests_per_minute)?;
         let (id, text) = new_token();
         let (proof, secret) = match new.kind {
             TokenKind::Bearer => (TokenProof::Bearer(digest(text.expose())), None),

@@ -5,12 +5,16 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use model::{By, Quota, TokenRecord};
-use model::{Digest, Permission, Role, Tenant, TenantName, Timestamp};
+use model::{
+    By, Digest, Permission, Quota, Role, SecretName, Tenant, TenantName, Timestamp, TokenRecord,
+    TotpRecord,
+};
 use sha2::{Digest as _, Sha256};
 
 use super::support::{House, NOW, everywhere, from, within};
-use crate::{AccessError, Caller, NewToken, SecretText, Shown, SignedHeader, TokenKind};
+use crate::{
+    AccessError, Caller, NewToken, Restriction, SecretText, Shown, SignedHeader, TokenKind,
+};
 
 fn wanted(kind: TokenKind) -> NewToken {
     NewToken {
@@ -140,6 +144,52 @@ async fn nobody_makes_a_token_that_can_more_than_they() {
         )],
         &[].into()
     ));
+}
+
+#[tokio::test]
+async fn a_token_gives_itself_neither_a_longer_life_nor_a_higher_rate() {
+    let house = House::new().await;
+    let mine = NewToken {
+        bindings: vec![everywhere(Role::Admin)],
+        permissions: [].into(),
+        expires: NOW.plus(Duration::from_hours(1)),
+        requests_per_minute: 5,
+        ..wanted(TokenKind::Bearer)
+    };
+    let (maker, text) = house.token(mine.clone()).await.unwrap();
+    let caller = house.bearer(text.expose(), NOW).unwrap();
+    let by = caller.by("req-9");
+    let ask = async |expires, requests_per_minute| {
+        let new = NewToken {
+            name: "next".to_owned(),
+            expires,
+            requests_per_minute,
+            ..mine.clone()
+        };
+        house.access.create_token(&caller, &by, new, NOW).await
+    };
+    let later = Timestamp(maker.expires.0 + 1);
+    let refused = ask(later, 5).await.unwrap_err();
+    assert!(matches!(refused, AccessError::NotAllowed { .. }));
+    let limit = maker.expires.to_string();
+    assert!(refused.to_string().contains(&limit), "{refused}");
+    let refused = ask(maker.expires, 6).await.unwrap_err();
+    assert!(matches!(refused, AccessError::NotAllowed { .. }));
+    assert!(refused.to_string().contains("at most 5"), "{refused}");
+    let (next, _) = ask(maker.expires, 5).await.unwrap();
+    assert_eq!((next.expires, next.requests_per_minute), (maker.expires, 5));
+}
+
+#[tokio::test]
+async fn a_token_is_a_service_and_stays_when_its_maker_leaves() {
+    let house = House::new().await;
+    house.enter("jane", Role::Admin).await;
+    let jane = house.caller(&house.log_in("jane").await);
+    let (access, by) = (&house.access, jane.by("req-9"));
+    let made = access.create_token(&jane, &by, wanted(TokenKind::Bearer), NOW);
+    let (_, text) = made.await.unwrap();
+    house.change("jane", |user| user.active = false).await;
+    house.bearer(text.expose(), NOW).unwrap();
 }
 
 #[tokio::test]
@@ -383,4 +433,39 @@ async fn a_client_certificate_is_the_person_who_has_its_subject_or_one_of_its_na
     assert!(nobody.contains("nobody's"), "{nobody}");
     house.change("jane", |user| user.active = false).await;
     assert!(show(&jane).unwrap_err().contains("ended"));
+}
+
+#[tokio::test]
+async fn a_certificate_is_one_factor_and_does_not_do_where_codes_are_demanded() {
+    let house = House::new().await;
+    house.enter("jane", Role::Operator).await;
+    for name in ["root", "jane"] {
+        let subject = Some(format!("CN={name}"));
+        house.change(name, |user| user.certificate = subject).await;
+    }
+    let show = |name| {
+        let der = certificate(name, None);
+        let shown = Shown::Certificate(&der);
+        house.access.authenticate(shown, &from(1), NOW).unwrap()
+    };
+    assert_eq!(show("root").restricted, None, "nothing is demanded");
+    house.demand_codes(&[Role::Admin]).await;
+    let root = show("root");
+    assert_eq!(root.restricted, Some(Restriction::MustEnrolTotp));
+    assert!(
+        root.permissions().is_empty() && !root.may_give(&[everywhere(Role::ReadOnly)], &[].into())
+    );
+    assert_eq!(show("jane").restricted, None, "other roles do not");
+    // codes that are on are not shown with a certificate
+    house
+        .change("root", |user| {
+            user.totp = Some(TotpRecord {
+                seed: SecretName(".totp/root".to_owned()),
+                confirmed: true,
+                last_step: 0,
+                recovery: vec![],
+            });
+        })
+        .await;
+    assert_eq!(show("root").restricted, Some(Restriction::MustEnrolTotp));
 }
