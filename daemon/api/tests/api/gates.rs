@@ -2,7 +2,7 @@
 
 use access::TokenKind;
 use api::Limits;
-use model::{AuditOutcome, Permission, Role};
+use model::{AuditOutcome, Network, Permission, Role};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -190,9 +190,10 @@ async fn an_address_that_fails_too_often_waits_and_who_is_known_there_does_not()
 
 #[tokio::test]
 async fn only_a_trusted_proxy_says_for_whom_it_speaks() {
+    let loopback = Network::new("127.0.0.0".parse().unwrap(), 8).unwrap();
     for (proxies, expected) in [
         (Vec::new(), "127.0.0.1"),
-        (vec!["127.0.0.0/8".parse().unwrap()], "198.51.100.7"),
+        (vec![loopback], "198.51.100.7"),
     ] {
         let api = served_and_set_up(Limits {
             trusted_proxies: proxies,
