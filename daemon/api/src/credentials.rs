@@ -5,6 +5,7 @@
 //! right to set that, as whoever names it can have it sent to a device of
 //! theirs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -17,6 +18,7 @@ use model::{
 use secrets::SecretBytes;
 use serde::Serialize;
 use serde_json::Value;
+use store::{Inventory, Store};
 use utoipa::ToSchema;
 
 use crate::Api;
@@ -24,8 +26,13 @@ use crate::caller::Caller;
 use crate::device_body::read_community;
 use crate::mistakes::{Mistakes, Object, did_you_mean};
 use crate::problem::{Kind, Problem, not_written};
-use crate::query;
+use crate::query::{self, Query};
 use crate::request::{Json, JsonAnswer, Path, etag, require_match, require_match_or_new};
+use crate::secret_routes;
+use crate::sorted::{Sorted, time_key};
+
+/// What a list of credentials is sorted by.
+const SORTS: [&str; 2] = ["name", "updated"];
 
 /// The kinds of credential.
 const KINDS: [&str; 1] = ["snmp-v2c"];
@@ -49,11 +56,15 @@ pub(crate) struct CredentialView {
     revision: u64,
 }
 
-/// All credentials.
+/// One page of credentials.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CredentialList {
-    /// The credentials, by name.
+    /// The credentials, in order.
     items: Vec<CredentialView>,
+    /// `cursor` of the next page; null on the last one.
+    next: Option<String>,
+    /// How many you see, on all pages.
+    total: usize,
 }
 
 /// A credential with its secret: either `community` or `secret`.
@@ -69,20 +80,32 @@ pub(crate) struct CredentialBody {
     secret: Option<String>,
 }
 
-fn view(api: &Api, caller: &Caller, credential: &CredentialRecord) -> CredentialView {
-    let inventory = api.store().inventory();
-    let uses = inventory
-        .live()
-        .filter(|device| device.credential.as_ref() == Some(&credential.name));
-    CredentialView {
-        name: credential.name.0.clone(),
-        tenant: TenantName::of(&credential.name.0).0,
-        kind: credential.kind.word(),
-        secret: format!("{}{}", SecretName::SCHEME, credential.secret),
-        updated: credential.updated.to_string(),
-        devices: uses.filter(|device| caller.sees(device)).count(),
-        revision: credential.revision,
+impl CredentialView {
+    /// `credential`, which `devices` use as far as the caller sees them.
+    fn of(credential: &CredentialRecord, devices: usize) -> CredentialView {
+        CredentialView {
+            name: credential.name.0.clone(),
+            tenant: TenantName::of(&credential.name.0).0,
+            kind: credential.kind.word(),
+            secret: format!("{}{}", SecretName::SCHEME, credential.secret),
+            updated: credential.updated.to_string(),
+            devices,
+            revision: credential.revision,
+        }
     }
+}
+
+/// How many devices that the caller sees use each credential.
+fn uses<'i>(inventory: &'i Inventory, caller: &Caller) -> HashMap<&'i CredentialName, usize> {
+    let mut uses = HashMap::new();
+    for device in inventory.live() {
+        if let Some(name) = &device.credential
+            && caller.sees(device)
+        {
+            *uses.entry(name).or_default() += 1;
+        }
+    }
+    uses
 }
 
 fn shown(
@@ -91,8 +114,15 @@ fn shown(
     status: StatusCode,
     credential: &CredentialRecord,
 ) -> Response {
+    let inventory = api.store().inventory();
+    let devices = inventory
+        .live()
+        .filter(|device| device.credential.as_ref() == Some(&credential.name))
+        .filter(|device| caller.sees(device))
+        .count();
     let tag = [(header::ETAG, etag(credential.revision))];
-    (status, tag, JsonAnswer(view(api, caller, credential))).into_response()
+    let view = CredentialView::of(credential, devices);
+    (status, tag, JsonAnswer(view)).into_response()
 }
 
 fn missing(name: &str) -> Problem {
@@ -108,25 +138,64 @@ fn find(api: &Api, name: &str) -> Option<Arc<CredentialRecord>> {
     get,
     path = "/credentials",
     tag = "devices",
-    responses((status = 200, description = "The credentials", body = CredentialList))
+    params(
+        ("tenant" = Option<String>, Query, description = "Of this tenant"),
+        ("sort" = Option<String>, Query, description = "name (the default) or updated; with - before it from last to first"),
+        ("limit" = Option<usize>, Query, description = "Items in a page, 1 to 1000; by default 100"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of credentials", body = CredentialList),
+        (status = 400, description = "A parameter is wrong"),
+    )
 )]
 pub(crate) async fn list_credentials(
     State(api): State<Api>,
     caller: Caller,
     uri: Uri,
 ) -> Result<JsonAnswer<CredentialList>, Problem> {
-    query::none(&uri)?;
-    let tenants = caller.tenants(Permission::CredentialsRead);
-    let all = api.store().credentials();
-    let seen = all
+    let query = Query::read(&uri, &["tenant", "sort", "limit", "cursor"])?;
+    let tenant = query.one("tenant").map(|name| TenantName(name.to_owned()));
+    let sorted = Sorted::read(&query, &SORTS)?;
+    query.or(())?;
+    // there may be very many devices
+    let list = api.read(move |store| Ok::<_, Problem>(list(store, &caller, tenant, &sorted)));
+    list.await.map(JsonAnswer)
+}
+
+fn list(
+    store: &Store,
+    caller: &Caller,
+    tenant: Option<TenantName>,
+    sorted: &Sorted,
+) -> CredentialList {
+    let inventory = store.inventory();
+    let uses = uses(&inventory, caller);
+    let seen = caller.tenants(Permission::CredentialsRead);
+    let credentials = store.credentials();
+    let wanted = credentials
         .iter()
         .map(|(credential, _)| credential)
-        .filter(|credential| tenants.contains(&TenantName::of(&credential.name.0)));
-    Ok(JsonAnswer(CredentialList {
-        items: seen
-            .map(|credential| view(&api, &caller, credential))
-            .collect(),
-    }))
+        .filter(|credential| {
+            let its = TenantName::of(&credential.name.0);
+            seen.contains(&its) && tenant.as_ref().is_none_or(|tenant| *tenant == its)
+        });
+    let page = sorted.cut(wanted.map(|credential| {
+        let key = match sorted.field() {
+            "updated" => time_key(Some(credential.updated)),
+            _name => String::new(),
+        };
+        (key, credential.name.0.clone(), credential)
+    }));
+    let view = |credential: &Arc<CredentialRecord>| {
+        let devices = uses.get(&credential.name).copied().unwrap_or_default();
+        CredentialView::of(credential, devices)
+    };
+    CredentialList {
+        items: page.items.into_iter().map(view).collect(),
+        next: page.next,
+        total: page.total,
+    }
 }
 
 /// Shows a credential, without its secret.
@@ -206,9 +275,10 @@ pub(crate) async fn put_credential(
         }
         Given::Reference(secret) => {
             let is_new = known.is_none_or(|known| known.secret != secret);
-            if is_new && !caller.on_tenant(Permission::SecretsWrite, &TenantName::of(&name)) {
+            let its = TenantName::of(&secret.0);
+            if is_new && !secret_routes::holds(&caller, Permission::SecretsWrite, &its) {
                 return Err(Problem::forbidden(
-                    "to name a secret needs the permission secrets:write; give the community instead",
+                    "to name a secret needs the right to set it (secrets:write); give the community instead",
                 ));
             }
             (secret, None)
@@ -253,12 +323,16 @@ pub(crate) async fn sealed(
     value: &SecretBytes,
     now: Timestamp,
 ) -> Result<(SecretName, SecretRecord), Problem> {
-    let tenant = TenantName::of(name);
-    let own = name.split_once('/').map_or(name, |(_, own)| own);
-    let secret = SecretName(tenant.qualify(&format!("credential.{own}")));
+    let secret = own_secret(name);
     let who = caller.actor.to_string();
     let sealed = api.secrets().seal_record(&secret, value, &who, now).await?;
     Ok((secret, sealed))
+}
+
+/// What the secret is called that comes with the credential called `name`.
+fn own_secret(name: &str) -> SecretName {
+    let own = name.split_once('/').map_or(name, |(_, own)| own);
+    SecretName(TenantName::of(name).qualify(&format!("credential.{own}")))
 }
 
 /// What a credential's body says.
@@ -352,6 +426,7 @@ pub(crate) async fn delete_credential(
         .delete_credential(&caller.by(), &credential.name, expected, api.now())
         .await
         .map_err(|error| not_written(&error, &api.store().inventory()))?;
+    secret_routes::forget(&api, own_secret(&name));
     caller.did("credential deleted", &name);
     Ok(StatusCode::NO_CONTENT)
 }

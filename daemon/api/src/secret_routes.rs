@@ -1,4 +1,6 @@
 //! Secrets: set here, referred to as `secret://name`, never shown again.
+//!
+//! A secret is its tenant's; those of the default tenant are the appliance's.
 
 use std::sync::Arc;
 
@@ -148,19 +150,43 @@ fn find(api: &Api, caller: &Caller, asked: &str) -> Result<Arc<SecretRecord>, Pr
     let missing = || Problem::not_found("secret", asked);
     let tenant = tenant_of(&name).ok_or_else(missing)?;
     let secret = api.store().secret(&name).ok_or_else(missing)?;
-    match caller.on_tenant(Permission::SecretsRead, &tenant) {
+    match holds(caller, Permission::SecretsRead, &tenant) {
         true => Ok(secret),
         false => Err(Problem::hidden("secret", asked)),
     }
 }
 
+/// Whether the caller has `permission` for the secrets of `tenant`. Those of
+/// the default one are the appliance's (mail, OpenID), so that a role in it
+/// alone does not do.
+pub(crate) fn holds(caller: &Caller, permission: Permission, tenant: &TenantName) -> bool {
+    match tenant.is_default() {
+        true => caller.holds_everywhere(permission),
+        false => caller.on_tenant(permission, tenant),
+    }
+}
+
 fn may_change(caller: &Caller, name: &str) -> Result<(), Problem> {
-    caller.may_change(
-        Permission::SecretsWrite,
-        Permission::SecretsRead,
-        "secret",
-        name,
-    )
+    let (write, read) = (Permission::SecretsWrite, Permission::SecretsRead);
+    if !TenantName::of(name).is_default() {
+        return caller.may_change(write, read, "secret", name);
+    }
+    match (
+        caller.holds_everywhere(write),
+        caller.holds_everywhere(read),
+    ) {
+        (true, _) => Ok(()),
+        (false, true) => caller.need_everywhere(write),
+        (false, false) => Err(Problem::hidden("secret", name)),
+    }
+}
+
+/// Removes what OpenBao or Vault has of a secret that went together with
+/// something else. Whoever asks does not wait for it, nor can they break it off
+/// by hanging up.
+pub(crate) fn forget(api: &Api, name: SecretName) {
+    let secrets = api.secrets().clone();
+    tokio::spawn(async move { secrets.forget(&name).await });
 }
 
 /// Lists secrets, without their values.
@@ -188,12 +214,12 @@ pub(crate) async fn list_secrets(
     let tenant = query.one("tenant").map(|name| TenantName(name.to_owned()));
     let sorted = Sorted::read(&query, &SORTS)?;
     query.or(())?;
-    let seen = caller.whole_tenants(Permission::SecretsRead);
     let secrets = api.store().secrets();
     let wanted = |secret: &&Arc<SecretRecord>| {
         let its = tenant_of(&secret.name);
         its.is_some_and(|its| {
-            seen.contains(&its) && tenant.as_ref().is_none_or(|tenant| *tenant == its)
+            holds(&caller, Permission::SecretsRead, &its)
+                && tenant.as_ref().is_none_or(|tenant| *tenant == its)
         })
     };
     let page = sorted.cut(secrets.iter().filter(wanted).map(|secret| {

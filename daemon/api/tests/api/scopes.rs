@@ -335,6 +335,44 @@ async fn a_credential_is_its_tenant_s_and_so_is_its_secret() {
 }
 
 #[tokio::test]
+async fn credentials_come_in_pages_with_the_devices_that_the_caller_sees() {
+    let two = two().await;
+    let body = json!({"kind": "snmp-v2c", "community": "public"});
+    for name in ["acme%2Fc", "acme%2Fa", "acme%2Fb", "lab"] {
+        let path = format!("/api/v1/credentials/{name}");
+        two.api.send("PUT", &path, &body).await.expect(201);
+    }
+    for device in [two.core, two.edge] {
+        let path = format!("/api/v1/devices/{device}");
+        let patch = json!({"credential": "acme/b"});
+        two.api.send("PATCH", &path, &patch).await.expect(200);
+    }
+    let first = two.get(&two.bonn, "/credentials?limit=2").await.expect(200);
+    assert_eq!(names(&first), ["acme/a", "acme/b"]);
+    assert_eq!(
+        (&first["total"], &first["items"][1]["devices"]),
+        (&json!(3), &json!(1))
+    );
+    let next = format!(
+        "/credentials?limit=2&cursor={}",
+        first["next"].as_str().unwrap()
+    );
+    let rest = two.get(&two.bonn, &next).await.expect(200);
+    assert_eq!(
+        (names(&rest), &rest["next"]),
+        (vec!["acme/c"], &Value::Null)
+    );
+    let seen = two
+        .get(&two.acme, "/credentials?sort=-name")
+        .await
+        .expect(200);
+    assert_eq!(names(&seen), ["acme/c", "acme/b", "acme/a"]);
+    assert_eq!(seen["items"][1]["devices"], 2);
+    let of_one = two.api.get("/api/v1/credentials?tenant=default").await;
+    assert_eq!(names(&of_one.expect(200)), ["lab"]);
+}
+
+#[tokio::test]
 async fn a_rule_is_its_tenant_s() {
     let two = two().await;
     let rule = |name: &str| json!({"name": name, "severity": "info", "availability": {"check": "icmp", "rounds": 3}});

@@ -247,3 +247,41 @@ async fn the_wrapping_key_is_told_by_name_and_changed_by_the_whole_appliance_s_p
         .await
         .expect(403);
 }
+
+#[tokio::test]
+async fn the_secrets_of_the_default_tenant_are_the_appliance_s() {
+    let api = ready().await;
+    let value = json!({"value": "the mail server's"});
+    let smtp = "/api/v1/secrets/smtp";
+    api.send("PUT", smtp, &value).await.expect(201);
+    let limited = api.role(Role::Admin, Some("default")).await;
+    let seen = api.https_get(Some(&limited), "/api/v1/secrets").await;
+    assert_eq!(seen.expect(200)["total"], 0);
+    api.https_get(Some(&limited), smtp).await.expect(404);
+    for path in [smtp, "/api/v1/secrets/new"] {
+        let headers = [("content-type", "application/json"), ("if-match", "*")];
+        let put = api
+            .https(Some(&limited), "PUT", path, &headers, br#"{"value":"y"}"#)
+            .await;
+        put.expect(404);
+        let deleted = api
+            .https_send(Some(&limited), "DELETE", path, &json!({}))
+            .await;
+        deleted.expect(404);
+    }
+    // nor can they have it sent to a device of theirs
+    let steal = json!({"kind": "snmp-v2c", "secret": "secret://smtp"});
+    let credential = "/api/v1/credentials/steal";
+    let put = async |token: &str, body: &Value| {
+        api.https_send(Some(token), "PUT", credential, body).await
+    };
+    put(&limited, &steal).await.expect(403);
+    // a community that comes along is the tenant's
+    let community = json!({"kind": "snmp-v2c", "community": "public"});
+    put(&limited, &community).await.expect(201);
+    let kept = api.secrets.expose(&SecretName("smtp".into())).unwrap();
+    assert_eq!(kept.expose(), b"the mail server's");
+    let auditor = api.role(Role::Auditor, None).await;
+    let set = api.https_send(Some(&auditor), "PUT", smtp, &value).await;
+    set.expect(403);
+}
