@@ -10,7 +10,7 @@ use access::{NewToken, TokenKind};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use model::{Permission, TenantName, Timestamp, TokenId, TokenProof, TokenRecord};
+use model::{Binding, Permission, TenantName, Timestamp, TokenId, TokenProof, TokenRecord};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -23,6 +23,7 @@ use crate::patch::{self, is_changed_meanwhile, merged};
 use crate::problem::{Kind, Problem, not_written};
 use crate::query::{self, Query};
 use crate::request::{Json, JsonAnswer, Path, etag, require_match};
+use crate::secret_routes;
 use crate::sorted::{Sorted, time_key};
 use crate::words::qualified;
 
@@ -169,23 +170,40 @@ fn shown(api: &Api, token: &TokenRecord) -> Response {
     (tag, JsonAnswer(TokenView::of(token, api.now()))).into_response()
 }
 
-/// The token of this number, if it is of a tenant in which the caller may read
-/// tokens.
+/// Whether the token exists as far as the caller is concerned: it is of a
+/// tenant in which they may read tokens, and reaches no further than they do.
+/// The name alone says little: one without a tenant may act everywhere.
+fn sees(caller: &Caller, token: &TokenRecord) -> bool {
+    let read = Permission::TokensRead;
+    let within = |given: &Binding| {
+        caller
+            .bindings()
+            .iter()
+            .any(|mine| mine.role.grants(read) && mine.scope.contains(&given.scope))
+    };
+    caller.on_tenant(read, &TenantName::of(&token.name)) && token.bindings.iter().all(within)
+}
+
+/// The token of this number, if the caller sees it.
 fn find(api: &Api, caller: &Caller, asked: &str) -> Result<Arc<TokenRecord>, Problem> {
     let people = api.store().people();
     let token = people.token(&TokenId(asked.to_owned()));
     let token = token.ok_or_else(|| Problem::not_found("token", asked))?;
-    match caller.on_tenant(Permission::TokensRead, &TenantName::of(&token.name)) {
+    match sees(caller, token) {
         true => Ok(Arc::clone(token)),
         false => Err(Problem::hidden("token", asked)),
     }
 }
 
-/// The same, if the caller may change tokens of that tenant.
+/// The same, if the caller may change tokens of that tenant and do all that
+/// this one may.
 fn find_to_change(api: &Api, caller: &Caller, asked: &str) -> Result<Arc<TokenRecord>, Problem> {
     let token = find(api, caller, asked)?;
     may_change(caller, &token.name)?;
-    Ok(token)
+    match caller.may_give(&token.bindings, &token.permissions) {
+        true => Ok(token),
+        false => Err(Problem::forbidden("this token may do more than you may")),
+    }
 }
 
 fn may_change(caller: &Caller, name: &str) -> Result<(), Problem> {
@@ -226,10 +244,9 @@ pub(crate) async fn list_tokens(
     query.or(())?;
 
     let (people, now) = (api.store().people(), api.now());
-    let seen = caller.whole_tenants(Permission::TokensRead);
     let wanted = |token: &&Arc<TokenRecord>| {
         let its = TenantName::of(&token.name);
-        seen.contains(&its)
+        sees(&caller, token)
             && tenant.as_ref().is_none_or(|tenant| *tenant == its)
             && expired.is_none_or(|expired| (token.expires <= now) == expired)
     };
@@ -392,6 +409,7 @@ fn read_expiry(body: &Object<'_>, now: Timestamp) -> Option<Timestamp> {
     request_body(content((TokenBody = "application/merge-patch+json"), (TokenBody = "application/json"))),
     responses(
         (status = 200, description = "The token as it is now", body = TokenView, headers(("ETag" = String, description = "Its revision"))),
+        (status = 403, description = "It may do more than you"),
         (status = 404, description = "There is no such token"),
         (status = 412, description = "The token was changed meanwhile"),
         (status = 422, description = "The body has mistakes: all are named"),
@@ -467,6 +485,7 @@ fn patched(token: &TokenRecord, patch: &Value, now: Timestamp) -> Result<TokenRe
     ),
     responses(
         (status = 204, description = "It is revoked"),
+        (status = 403, description = "It may do more than you"),
         (status = 404, description = "There is no such token"),
         (status = 412, description = "The token was changed meanwhile"),
         (status = 428, description = "If-Match is missing"),
@@ -486,6 +505,9 @@ pub(crate) async fn delete_token(
         .delete_token(&caller.by(), &token.id, expected, api.now())
         .await
         .map_err(|error| not_written(&error, &api.store().inventory()))?;
+    if let TokenProof::Hmac(secret) = &token.proof {
+        secret_routes::forget(&api, secret.clone());
+    }
     caller.did("token revoked", &token.name);
     Ok(StatusCode::NO_CONTENT)
 }

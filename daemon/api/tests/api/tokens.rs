@@ -220,3 +220,48 @@ async fn tokens_of_other_tenants_are_not_there() {
     let none = api.get("/api/v1/tokens?expired=true").await.expect(200);
     assert_eq!(none["total"], 0);
 }
+
+#[tokio::test]
+async fn a_token_that_reaches_further_than_the_caller_is_not_there_for_them() {
+    let api = ready().await;
+    let limited = api.role(Role::Admin, Some("default")).await;
+    let make = async |name: &str, binding: Value| {
+        let body = json!({"name": name, "bindings": [binding], "expires": tomorrow()});
+        let made = api.post("/api/v1/tokens", &body).await.expect(201);
+        format!("/api/v1/tokens/{}", made["id"].as_str().unwrap())
+    };
+    let whole = make("whole", json!({"role": "ADMIN"})).await;
+    let acme = make("acme-too", json!({"role": "READONLY", "tenant": "acme"})).await;
+    let own = make(
+        "own",
+        json!({"role": "ADMIN", "tenant": "default", "sites": ["berlin"]}),
+    )
+    .await;
+
+    let list = api.https_get(Some(&limited), "/api/v1/tokens").await;
+    assert_eq!(names(&list.expect(200)), ["ADMIN-default", "own"]);
+    for path in [&whole, &acme] {
+        for method in ["GET", "PATCH", "DELETE"] {
+            let body = json!({"requests_per_minute": 60_000});
+            let hidden = api.https_send(Some(&limited), method, path, &body).await;
+            hidden.expect(404);
+        }
+    }
+    let body = json!({"requests_per_minute": 1});
+    let changed = api.https_send(Some(&limited), "PATCH", &own, &body).await;
+    changed.expect(200);
+
+    // who may see a token and has not all that it has, changes nothing of it
+    let seeing = [Permission::TokensRead, Permission::TokensWrite];
+    let seeing = new_token("seeing", vec![binding(Role::Admin, None)], &seeing);
+    let seeing = api.token(seeing).await;
+    api.https_get(Some(&seeing), &whole).await.expect(200);
+    for method in ["PATCH", "DELETE"] {
+        let refused = api.https_send(Some(&seeing), method, &whole, &body).await;
+        refused.expect(403);
+    }
+    let gone = api
+        .https_send(Some(&limited), "DELETE", &own, &json!({}))
+        .await;
+    gone.expect(204);
+}
