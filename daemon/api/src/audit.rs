@@ -2,6 +2,8 @@
 //! filters, taken away as JSON lines or CSV, and verified.
 
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -11,7 +13,8 @@ use futures_util::{StreamExt, stream};
 use model::{AuditOutcome, AuditRecord, Digest, Permission, TenantName};
 use serde::Serialize;
 use serde_json::Value;
-use store::{AuditAsk, AuditVerdict, OutcomeIs};
+use store::{AuditAsk, AuditVerdict, OutcomeIs, Store};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
 use crate::caller::Caller;
@@ -25,6 +28,19 @@ use crate::{Api, when};
 /// Lines of an export that are in memory at once.
 const LINES_AT_ONCE: usize = 500;
 
+/// Reads of the log at once. Each looks at thousands of lines on the threads
+/// that hash passwords, too, and goes on when whoever asked has hung up.
+const READS_AT_ONCE: usize = 2;
+
+/// Walks through the whole log at once.
+const VERIFIES_AT_ONCE: usize = 1;
+
+/// How long somebody waits for their turn before they are told to come again.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// When they come again.
+const BUSY_FOR: Duration = Duration::from_secs(5);
+
 /// Bytes of a filter.
 const FILTER_BYTES: usize = 256;
 
@@ -35,6 +51,32 @@ const COLUMNS: [&str; 14] = [
     "seq", "at", "actor", "origin", "request", "action", "object", "tenant", "outcome", "reason",
     "before", "after", "previous", "hash",
 ];
+
+/// The turns of those who read the log.
+pub(crate) struct Turns {
+    reads: Arc<Semaphore>,
+    verifies: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns {
+            reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
+            verifies: Arc::new(Semaphore::new(VERIFIES_AT_ONCE)),
+        }
+    }
+}
+
+/// One of `turns`, if there is one within `patience`. Who has it gives it to
+/// the thread that reads, as that may outlive the request.
+async fn turn(turns: &Arc<Semaphore>, patience: Duration) -> Result<OwnedSemaphorePermit, Problem> {
+    let turn = tokio::time::timeout(patience, Arc::clone(turns).acquire_owned()).await;
+    let turn = turn.map_err(|_elapsed| {
+        let detail = "others read the audit log at this moment; try again";
+        Problem::new(Kind::Unavailable, detail).retry_after(BUSY_FOR)
+    })?;
+    Ok(turn.expect("the turns are never closed"))
+}
 
 /// One line of the audit log.
 #[derive(Debug, Serialize, ToSchema)]
@@ -316,6 +358,7 @@ fn harmless(field: String) -> String {
     responses(
         (status = 200, description = "A page of the log, or all of it", content((AuditList = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"))),
         (status = 400, description = "A parameter is wrong"),
+        (status = 503, description = "Others read the log at this moment: see Retry-After"),
     )
 )]
 pub(crate) async fn list_audit(
@@ -393,7 +436,8 @@ fn seen(caller: &Caller, asked: Option<TenantName>) -> Option<Vec<TenantName>> {
 async fn one_page(api: &Api, mut ask: AuditAsk, limit: usize) -> Result<Response, Problem> {
     // one more says whether there is a further page
     ask.limit = limit + 1;
-    let mut records = api.read(move |store| store.audit(&ask)).await?;
+    let turn = turn(&api.audit_turns().reads, PATIENCE).await?;
+    let mut records = lines(api, &ask, turn).await?;
     let next = page::cut(&mut records, limit, |record| record.seq);
     Ok(JsonAnswer(AuditList {
         items: records.iter().map(AuditView::from).collect(),
@@ -407,7 +451,8 @@ async fn one_page(api: &Api, mut ask: AuditAsk, limit: usize) -> Result<Response
 /// fails later, the answer breaks off, which the client sees.
 async fn export(api: Api, mut ask: AuditAsk, form: Form) -> Result<Response, Problem> {
     ask.limit = LINES_AT_ONCE;
-    let first = lines(&api, &ask).await?;
+    let turn = turn(&api.audit_turns().reads, PATIENCE).await?;
+    let first = lines(&api, &ask, turn).await?;
     let mut export = Export { api, ask, form };
     let first = export.written(&first, true).map_err(|error| {
         let detail = format!("the export cannot be written: {error}");
@@ -425,12 +470,21 @@ async fn export(api: Api, mut ask: AuditAsk, form: Form) -> Result<Response, Pro
     Ok((headers, Body::from_stream(all)).into_response())
 }
 
-async fn lines(api: &Api, ask: &AuditAsk) -> Result<Vec<AuditRecord>, Problem> {
+async fn lines(
+    api: &Api,
+    ask: &AuditAsk,
+    turn: OwnedSemaphorePermit,
+) -> Result<Vec<AuditRecord>, Problem> {
     let ask = ask.clone();
-    api.read(move |store| store.audit(&ask)).await
+    let read = move |store: &Store| {
+        let _until_it_is_read = turn;
+        store.audit(&ask)
+    };
+    api.read(read).await
 }
 
-/// An export on its way: what is left to be read.
+/// An export on its way: what is left to be read. It has a turn only while it
+/// reads, and reads nothing more once its client is gone.
 struct Export {
     api: Api,
     /// Without lines once all are read.
@@ -444,9 +498,11 @@ impl Export {
         if self.ask.limit == 0 {
             return Ok(None);
         }
-        let records = lines(&self.api, &self.ask).await;
-        let records = records.map_err(|problem| io::Error::other(problem.detail().to_owned()))?;
-        self.written(&records, false).map(Some)
+        let failed = |problem: Problem| io::Error::other(problem.detail().to_owned());
+        let patience = self.api.limits().request_timeout;
+        let turn = turn(&self.api.audit_turns().reads, patience).await;
+        let records = lines(&self.api, &self.ask, turn.map_err(failed)?).await;
+        self.written(&records.map_err(failed)?, false).map(Some)
     }
 
     /// `records` as they are written, and what comes after them.
@@ -474,6 +530,7 @@ impl Export {
     responses(
         (status = 200, description = "What was found", body = AuditVerdictView),
         (status = 403, description = "You may read the log of a part of the appliance only"),
+        (status = 503, description = "It is being verified at this moment: see Retry-After"),
     )
 )]
 pub(crate) async fn verify_audit(
@@ -483,7 +540,12 @@ pub(crate) async fn verify_audit(
 ) -> Result<JsonAnswer<AuditVerdictView>, Problem> {
     caller.need_everywhere(Permission::AuditRead)?;
     query::none(&uri)?;
-    let verdict = api.read(store::Store::verify_audit).await?;
+    let turn = turn(&api.audit_turns().verifies, PATIENCE).await?;
+    let verify = move |store: &Store| {
+        let _until_it_is_read = turn;
+        store.verify_audit()
+    };
+    let verdict = api.read(verify).await?;
     Ok(JsonAnswer(AuditVerdictView::from(&verdict)))
 }
 
@@ -510,6 +572,24 @@ mod tests {
             previous: Digest([0; 32]),
             hash: Digest([0xab; 32]),
         }
+    }
+
+    #[tokio::test]
+    async fn a_third_reader_and_a_second_verifier_are_told_to_come_again() {
+        let turns = Turns::default();
+        let short = Duration::from_millis(10);
+        let first = turn(&turns.reads, short).await.unwrap();
+        let _second = turn(&turns.reads, short).await.unwrap();
+        let answer = turn(&turns.reads, short).await.unwrap_err().answer("r");
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers()[header::RETRY_AFTER], "5");
+        // verifying has a turn of its own
+        let _verifies = turn(&turns.verifies, short).await.unwrap();
+        turn(&turns.verifies, short).await.unwrap_err();
+        // who is patient gets theirs
+        let waits = turn(&turns.reads, PATIENCE);
+        let (waited, ()) = tokio::join!(waits, async { drop(first) });
+        let _its_turn = waited.unwrap();
     }
 
     #[test]

@@ -160,6 +160,7 @@ struct Shared {
     rollups: Rollups,
     imports: Arc<Semaphore>,
     buffers: Arc<Semaphore>,
+    audit_turns: audit::Turns,
     in_flight: InFlight,
     addresses: Buckets<IpAddr>,
     principals: Buckets<String>,
@@ -198,6 +199,7 @@ impl Api {
             rollups: Rollups::default(),
             imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
             buffers: Arc::new(Semaphore::new(BUFFERED_AT_ONCE)),
+            audit_turns: audit::Turns::default(),
             in_flight: InFlight::default(),
             addresses: Buckets::new(),
             principals: Buckets::new(),
@@ -250,6 +252,11 @@ impl Api {
     /// Nobody else makes or changes a rule while this is held.
     async fn rule_changes(&self) -> MutexGuard<'_, ()> {
         self.0.rule_changes.lock().await
+    }
+
+    /// The turns of those who read the audit log.
+    fn audit_turns(&self) -> &audit::Turns {
+        &self.0.audit_turns
     }
 
     fn in_flight(&self) -> &InFlight {
