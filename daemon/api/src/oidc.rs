@@ -11,7 +11,7 @@ use crate::caller::Caller;
 use crate::cookies::{self, SameSite};
 use crate::problem::{Kind, Problem};
 use crate::query;
-use crate::sessions::{agent, refresh_cookie};
+use crate::sessions::{agent, not_let_in, refresh_cookie};
 
 /// Seconds that somebody has to sign in at the provider.
 const PATIENCE_S: u32 = 600;
@@ -30,7 +30,7 @@ const PARAMETERS: [&str; 5] = ["code", "state", "iss", "error", "error_descripti
     responses(
         (status = 303, description = "To the provider", headers(("Location" = String, description = "The provider's page"), ("Set-Cookie" = String, description = "`__Host-sotp-oidc`: Secure, HttpOnly, SameSite=Lax, for ten minutes"))),
         (status = 404, description = "No provider is set up in the settings"),
-        (status = 503, description = "The provider cannot be asked now"),
+        (status = 503, description = "The provider cannot be asked now, or too many people are signed in: see Retry-After"),
     )
 )]
 pub(crate) async fn oidc_login(State(api): State<Api>, uri: Uri) -> Result<Response, Problem> {
@@ -71,7 +71,7 @@ fn location(url: &str) -> Result<(HeaderName, HeaderValue), Problem> {
         (status = 400, description = "Something is missing of what a provider sends back"),
         (status = 401, description = "The provider's answer is not taken, or they are nobody here"),
         (status = 404, description = "No provider is set up in the settings"),
-        (status = 503, description = "The provider cannot be asked now"),
+        (status = 503, description = "The provider cannot be asked now, or too many people are signed in: see Retry-After"),
     )
 )]
 pub(crate) async fn oidc_callback(
@@ -91,7 +91,8 @@ pub(crate) async fn oidc_callback(
     let let_in = api
         .access()
         .oidc_finish(asked, agent(&headers), caller.origin(), api.now())
-        .await?;
+        .await
+        .map_err(not_let_in)?;
     let mut response = StatusCode::SEE_OTHER.into_response();
     let answer = response.headers_mut();
     answer.insert(header::LOCATION, HeaderValue::from_static(SIGNED_IN));

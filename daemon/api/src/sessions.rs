@@ -1,12 +1,15 @@
 //! Signing in, staying signed in, and who is signed in.
 
-use access::{Granted, LogIn, SecretText};
+use std::time::Duration;
+
+use access::{AccessError, Granted, LogIn, SecretText};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use model::{Permission, SessionId, SessionRecord, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
+use store::{Refusal, WriteError};
 use utoipa::ToSchema;
 
 use crate::Api;
@@ -27,6 +30,9 @@ const TYPED_BYTES: usize = 256;
 
 /// Bytes of a refresh token: ours are far shorter.
 const TOKEN_BYTES: usize = 512;
+
+/// When somebody tries again who came when there were too many sessions.
+const FULL_FOR: Duration = Duration::from_secs(60);
 
 /// What a list of sessions is sorted by.
 const SORTS: [&str; 4] = ["user", "created", "used", "expires"];
@@ -192,7 +198,7 @@ pub(crate) fn agent(headers: &HeaderMap) -> Option<String> {
         (status = 401, description = "User, password or code is wrong, or a code is needed too (`/problems/code-needed`)"),
         (status = 422, description = "The body has mistakes: all are named"),
         (status = 429, description = "Too many attempts failed: see Retry-After"),
-        (status = 503, description = "Too many people sign in at this moment, or the appliance is not set up: see Retry-After"),
+        (status = 503, description = "Too many people sign in at this moment or are signed in, or the appliance is not set up: see Retry-After"),
     )
 )]
 pub(crate) async fn create_session(
@@ -204,8 +210,23 @@ pub(crate) async fn create_session(
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
     let (ask, carrier) = read(&body, agent(&headers))?;
-    let let_in = api.access().log_in(ask, caller.origin(), api.now()).await?;
+    let let_in = api
+        .access()
+        .log_in(ask, caller.origin(), api.now())
+        .await
+        .map_err(not_let_in)?;
     Ok(granted(StatusCode::CREATED, &let_in, carrier))
+}
+
+/// What an attempt to sign in means that came to nothing. That there are too
+/// many sessions is no fault of whoever comes next: some of them will end.
+pub(crate) fn not_let_in(error: AccessError) -> Problem {
+    match error {
+        AccessError::Store(WriteError::Refused(full @ Refusal::TooMany { .. })) => {
+            Problem::new(Kind::Unavailable, full.to_string()).retry_after(FULL_FOR)
+        }
+        other => other.into(),
+    }
 }
 
 fn read(body: &Value, agent: Option<String>) -> Result<(LogIn, Carrier), Problem> {
@@ -423,4 +444,24 @@ pub(crate) async fn end(
         .end_session(&caller.by(), session, api.now())
         .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_when_there_are_too_many_sessions_is_told_to_come_again() {
+        let full = Refusal::TooMany {
+            what: "sessions",
+            limit: 10_000,
+        };
+        let problem = not_let_in(AccessError::Store(WriteError::Refused(full)));
+        assert!(problem.detail().contains("10000 sessions"), "{problem:?}");
+        let answer = problem.answer("r");
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()[header::RETRY_AFTER], "60");
+        let refused = not_let_in(AccessError::Refused).answer("r");
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    }
 }
