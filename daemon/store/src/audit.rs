@@ -1,8 +1,19 @@
 //! The audit log: who did what, each line chained to the one before it.
+//!
+//! Whoever is denied something causes lines too, and needs no account for it.
+//! So a line is bounded, the same denial is one line a minute, and denied
+//! lines are at most [`MAX_DENIED`]: beyond that they are dropped and counted,
+//! and a line of the store's own says once an hour how many. Taking older
+//! denied lines out of the middle would break the chain, and letting them push
+//! out what was done would hide it.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use model::{AuditDraft, AuditOutcome, AuditRecord, By, Digest, TenantName, Timestamp};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::book::Change;
@@ -13,9 +24,43 @@ use crate::{Store, tables};
 /// Lines that are kept, whatever their age: the oldest go first.
 pub const MAX_AUDIT: u64 = 5_000_000;
 
-/// Characters of what was acted on: longer ones come from who was denied, and
-/// are cut.
+/// Denied lines that are kept; what is denied beyond it is counted alone, until
+/// old lines have gone.
+pub const MAX_DENIED: u64 = MAX_AUDIT / 5;
+
+/// Lines that [`Store::audit_page`] looks through at most: a second's reading
+/// or so.
+pub const AUDIT_LOOKED_THROUGH: usize = 100_000;
+
+/// Characters of what was acted on. Longer texts, here and below, mostly come
+/// from who was denied, and are cut.
 const OBJECT_CHARS: usize = 512;
+
+/// Characters of who, from where and in which request.
+const WHO_CHARS: usize = 256;
+
+/// Characters of what was done.
+const ACTION_CHARS: usize = 128;
+
+/// Characters of why it was denied.
+const WHY_CHARS: usize = 1_024;
+
+/// Bytes of what a thing was before, or is after.
+const STATE_BYTES: usize = 16 * 1024;
+
+/// Characters that are shown of a longer one: however they are escaped, they
+/// take less than [`STATE_BYTES`].
+const STATE_SHOWN: usize = 2_000;
+
+/// The same denial again within this time is counted, not written.
+const SAME_DENIAL: Duration = Duration::from_secs(60);
+
+/// Different denials that are watched for coming again; others are written
+/// each time.
+const WATCHED_DENIALS: usize = 1_024;
+
+/// How often a line says how many denied ones were dropped.
+const TELL_DROPPED: Duration = Duration::from_secs(3_600);
 
 /// How what is asked for ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +117,16 @@ impl AuditAsk {
     }
 }
 
+/// A part of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditPage {
+    /// The lines that were asked for, newest first.
+    pub lines: Vec<AuditRecord>,
+    /// The oldest line that was looked at: to go on, ask again with it as
+    /// [`AuditAsk::before`]. `None`: there are no older ones.
+    pub looked_to: Option<u64>,
+}
+
 /// Where the chain is broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditBreak {
@@ -102,7 +157,8 @@ impl Store {
     // --- audit log
 
     /// Writes down what changed nothing here, or was denied; the line's
-    /// number. Returns when it is on the disk.
+    /// number. Returns when it is on the disk. A denied one beyond
+    /// [`MAX_DENIED`] is counted alone: the number is that of the newest line.
     ///
     /// # Errors
     ///
@@ -120,9 +176,14 @@ impl Store {
 
     /// Like [`Store::note_audit`], with the next commit and without waiting.
     /// If too many wait, this one is dropped and counted.
+    ///
+    /// The same denial (actor, address without its port, action, object and
+    /// reason) is written at once when it comes first. What comes again within
+    /// a minute waits in memory, and is one line after that minute, or at the
+    /// end, whose `after` is that of the last one and a `count` of them.
     pub fn try_note_audit(&self, by: &By, draft: AuditDraft, now: Timestamp) {
         let note = Note {
-            by: by.clone(),
+            by: bounded_by(by),
             line: Line::from(draft),
             at: now,
         };
@@ -132,15 +193,26 @@ impl Store {
     }
 
     /// Lines of the log, newest first. Blocks on the disk, and reads as far
-    /// back as it takes to find `limit` lines.
+    /// back as it takes to find `limit` lines: what answers others asks for
+    /// [`Store::audit_page`].
     ///
     /// # Errors
     ///
     /// [`ReadError::Corrupt`] if it comes to a line that is damaged or missing:
     /// those before it are found with [`AuditAsk::before`]. [`ReadError::Io`].
     pub fn audit(&self, ask: &AuditAsk) -> Result<Vec<AuditRecord>, ReadError> {
-        let lowered = ask.text.as_ref().map(|text| text.to_lowercase());
-        self.read(|txn| find(txn, ask, lowered.as_deref()))
+        let page = self.read(|txn| find(txn, ask, usize::MAX))?;
+        Ok(page.lines)
+    }
+
+    /// Lines of the log, newest first, among at most
+    /// [`AUDIT_LOOKED_THROUGH`]. Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::audit`].
+    pub fn audit_page(&self, ask: &AuditAsk) -> Result<AuditPage, ReadError> {
+        self.read(|txn| find(txn, ask, AUDIT_LOOKED_THROUGH))
     }
 
     /// Walks the whole log, and says whether every line is as it was written.
@@ -224,16 +296,78 @@ impl Line {
     }
 }
 
+impl Line {
+    /// With no part longer than it may be.
+    fn bounded(self) -> Line {
+        Line {
+            action: cut(self.action, ACTION_CHARS),
+            object: cut(self.object, OBJECT_CHARS),
+            tenant: self.tenant,
+            outcome: match self.outcome {
+                AuditOutcome::Done => AuditOutcome::Done,
+                AuditOutcome::Denied(why) => AuditOutcome::Denied(cut(why, WHY_CHARS)),
+            },
+            before: self.before.map(cut_state),
+            after: self.after.map(cut_state),
+        }
+    }
+
+    fn is_denied(&self) -> bool {
+        matches!(self.outcome, AuditOutcome::Denied(_))
+    }
+
+    /// With how often it happened beside what is said after it.
+    fn times(self, count: u64) -> Line {
+        let after = self.after.as_deref().map(serde_json::from_str);
+        let mut more = match after {
+            Some(Ok(Value::Object(after))) => after,
+            _ => serde_json::Map::new(),
+        };
+        more.insert("count".to_owned(), count.into());
+        self.after(Value::Object(more))
+    }
+}
+
 impl From<AuditDraft> for Line {
     fn from(draft: AuditDraft) -> Line {
-        Line {
+        let line = Line {
             action: draft.action,
-            object: draft.object.chars().take(OBJECT_CHARS).collect(),
+            object: draft.object,
             tenant: draft.tenant,
             outcome: draft.outcome,
             before: None,
             after: draft.after,
-        }
+        };
+        line.bounded()
+    }
+}
+
+/// At most `most` characters of `text`, the last one an ellipsis if it was
+/// longer.
+fn cut(text: String, most: usize) -> String {
+    if text.chars().nth(most).is_none() {
+        return text;
+    }
+    let kept = text.chars().take(most - 1);
+    kept.chain(['…']).collect()
+}
+
+/// A JSON object, or in the place of one that is too long another that shows
+/// how it begins.
+fn cut_state(state: String) -> String {
+    if state.len() <= STATE_BYTES {
+        return state;
+    }
+    let bytes = state.len();
+    let begins = cut(state, STATE_SHOWN);
+    json!({ "cut": true, "bytes": bytes, "begins": begins }).to_string()
+}
+
+fn bounded_by(by: &By) -> By {
+    By {
+        actor: by.actor.clone(),
+        origin: cut(by.origin.clone(), WHO_CHARS),
+        request: by.request.clone().map(|request| cut(request, WHO_CHARS)),
     }
 }
 
@@ -245,7 +379,167 @@ pub(crate) struct Note {
     pub(crate) at: Timestamp,
 }
 
-/// Adds a line to the chain; its number.
+/// What denials are the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Same {
+    actor: String,
+    from: Option<IpAddr>,
+    origin: Option<String>,
+    action: String,
+    object: String,
+    tenant: Option<TenantName>,
+    why: String,
+}
+
+impl Same {
+    /// `None` for what was done.
+    fn of(note: &Note) -> Option<Same> {
+        let AuditOutcome::Denied(why) = &note.line.outcome else {
+            return None;
+        };
+        let origin = &note.by.origin;
+        let from = origin.parse::<SocketAddr>().map(|address| address.ip());
+        let from = from.ok().or_else(|| origin.parse().ok());
+        Some(Same {
+            actor: note.by.actor.to_string(),
+            from,
+            origin: from.is_none().then(|| origin.clone()),
+            action: note.line.action.clone(),
+            object: note.line.object.clone(),
+            tenant: note.line.tenant.clone(),
+            why: why.clone(),
+        })
+    }
+}
+
+/// A denial that was written, and what came again since.
+#[derive(Debug)]
+struct Again {
+    since: Timestamp,
+    last: Note,
+    count: u64,
+}
+
+impl Again {
+    /// Whether its minute is over, or the clock was set back.
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.since.plus(SAME_DENIAL) <= now || now.plus(SAME_DENIAL) < self.since
+    }
+
+    /// What came again as one line, if anything did.
+    fn told(self) -> Option<Note> {
+        (self.count > 0).then(|| Note {
+            line: self.last.line.times(self.count),
+            ..self.last
+        })
+    }
+}
+
+/// What was denied lately.
+#[derive(Debug, Default)]
+pub(crate) struct Denials {
+    watched: HashMap<Same, Again>,
+}
+
+impl Denials {
+    /// Takes a note in: what is to be written because of it, oldest first.
+    pub(crate) fn take(&mut self, note: Note) -> Vec<Note> {
+        let Some(same) = Same::of(&note) else {
+            return vec![note];
+        };
+        if let Some(again) = self.watched.get_mut(&same)
+            && !again.is_over(note.at)
+        {
+            again.count += 1;
+            again.last = note;
+            return Vec::new();
+        }
+        let before = self.watched.remove(&same).and_then(Again::told);
+        let mut notes: Vec<Note> = before.into_iter().collect();
+        if self.watched.len() >= WATCHED_DENIALS {
+            notes.extend(self.over(note.at));
+        }
+        if self.watched.len() < WATCHED_DENIALS {
+            let again = Again {
+                since: note.at,
+                last: note.clone(),
+                count: 0,
+            };
+            self.watched.insert(same, again);
+        }
+        notes.push(note);
+        notes
+    }
+
+    /// What came again in minutes that are over.
+    pub(crate) fn over(&mut self, now: Timestamp) -> Vec<Note> {
+        let over = self.watched.extract_if(|_, again| again.is_over(now));
+        in_order(over.map(|(_, again)| again))
+    }
+
+    /// What came again at all.
+    pub(crate) fn all(&mut self) -> Vec<Note> {
+        in_order(self.watched.drain().map(|(_, again)| again))
+    }
+}
+
+fn in_order(again: impl Iterator<Item = Again>) -> Vec<Note> {
+    let mut notes: Vec<Note> = again.filter_map(Again::told).collect();
+    notes.sort_unstable_by_key(|note| note.at);
+    notes
+}
+
+/// What is known of denied lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Denied {
+    /// Those in the log.
+    pub(crate) lines: u64,
+    /// Those dropped that no line tells of yet.
+    pub(crate) dropped: u64,
+    /// When a line told of some, in ms.
+    pub(crate) told: u64,
+}
+
+impl Denied {
+    pub(crate) fn load(txn: &ReadTransaction) -> Result<Denied, Fault> {
+        let counter = |name| Ok::<u64, Fault>(tables::COUNTER.get(txn, name)?.unwrap_or(0));
+        Ok(Denied {
+            lines: counter(tables::DENIED)?,
+            dropped: counter(tables::DENIED_DROPPED)?,
+            told: counter(tables::DENIED_TOLD)?,
+        })
+    }
+
+    /// Writes down what differs from `before`.
+    pub(crate) fn keep(change: &Change<'_>, before: Denied) -> Result<(), Fault> {
+        let now = change.book.denied;
+        let put = |name, before, now| match before == now {
+            true => Ok(()),
+            false => tables::COUNTER.put(change.txn, name, &now),
+        };
+        put(tables::DENIED, before.lines, now.lines)?;
+        put(tables::DENIED_DROPPED, before.dropped, now.dropped)?;
+        put(tables::DENIED_TOLD, before.told, now.told)
+    }
+}
+
+/// Says how many denied lines were dropped, once an hour if there are any.
+pub(crate) fn tell_dropped(change: &mut Change<'_>) -> Result<(), Fault> {
+    let (now, Denied { dropped, told, .. }) = (change.heard, change.book.denied);
+    let last = Timestamp(told);
+    if dropped == 0 || (last <= now && now < last.plus(TELL_DROPPED)) {
+        return Ok(());
+    }
+    change.book.denied.dropped = 0;
+    change.book.denied.told = now.0;
+    let line = Line::on("audit.dropped", "audit:denied")
+        .after(json!({ "dropped": dropped, "kept": MAX_DENIED }));
+    append(change, &By::system(), now, line)?;
+    Ok(())
+}
+
+/// Adds a line to the chain; its number. A denied one beyond [`MAX_DENIED`] is
+/// counted alone.
 pub(crate) fn append(
     change: &mut Change<'_>,
     by: &By,
@@ -254,12 +548,20 @@ pub(crate) fn append(
 ) -> Result<u64, Fault> {
     change.heard = now;
     let head = change.book.audit_head;
+    if line.is_denied() {
+        if change.book.denied.lines >= MAX_DENIED {
+            change.book.denied.dropped += 1;
+            return Ok(head.seq);
+        }
+        change.book.denied.lines += 1;
+    }
+    let (by, line) = (bounded_by(by), line.bounded());
     let mut record = AuditRecord {
         seq: head.seq + 1,
         at: now,
-        actor: by.actor.to_string(),
-        origin: by.origin.clone(),
-        request: by.request.clone(),
+        actor: cut(by.actor.to_string(), WHO_CHARS),
+        origin: by.origin,
+        request: by.request,
         action: line.action,
         object: line.object,
         tenant: line.tenant,
@@ -295,7 +597,7 @@ pub(crate) fn append_notes<'n>(
 
 /// Writes down how far the chain is, if it is longer than `before`, and keeps
 /// to `limit` lines.
-pub(crate) fn settle(change: &Change<'_>, before: AuditMark, limit: u64) -> Result<(), Fault> {
+pub(crate) fn settle(change: &mut Change<'_>, before: AuditMark, limit: u64) -> Result<(), Fault> {
     if change.book.audit_head == before {
         return Ok(());
     }
@@ -306,7 +608,7 @@ pub(crate) fn settle(change: &Change<'_>, before: AuditMark, limit: u64) -> Resu
 }
 
 /// Forgets lines from before `cutoff`, at most `count` of them.
-pub(crate) fn sweep(change: &Change<'_>, count: usize, cutoff: Timestamp) -> Result<(), Fault> {
+pub(crate) fn sweep(change: &mut Change<'_>, count: usize, cutoff: Timestamp) -> Result<(), Fault> {
     forget_oldest(change, count, |line| {
         line.is_some_and(|line| line.at < cutoff)
     })
@@ -316,7 +618,7 @@ pub(crate) fn sweep(change: &Change<'_>, count: usize, cutoff: Timestamp) -> Res
 /// damaged), at most `count`, and keeps the hash of the last one: the chain
 /// begins after it. After a damaged one, that it is broken stays visible.
 fn forget_oldest(
-    change: &Change<'_>,
+    change: &mut Change<'_>,
     count: usize,
     old: impl Fn(Option<&AuditRecord>) -> bool,
 ) -> Result<(), Fault> {
@@ -335,6 +637,11 @@ fn forget_oldest(
             break;
         }
         table.remove(seq)?;
+        let denied = line.as_ref().and_then(|line| denied_why(&line.outcome));
+        if denied.is_some() {
+            let lines = &mut change.book.denied.lines;
+            *lines = lines.saturating_sub(1);
+        }
         let hash = line.map_or(AuditMark::START.hash, |line| line.hash);
         anchor = Some(AuditMark { seq, hash });
     }
@@ -439,12 +746,9 @@ fn says(line: &AuditRecord, lowered: &str) -> bool {
     fields.any(|field| field.to_lowercase().contains(lowered))
 }
 
-/// What `ask` asks for, newest first.
-fn find(
-    txn: &ReadTransaction,
-    ask: &AuditAsk,
-    lowered: Option<&str>,
-) -> Result<Vec<AuditRecord>, Fault> {
+/// What `ask` asks for, newest first, among at most `most` lines.
+pub(crate) fn find(txn: &ReadTransaction, ask: &AuditAsk, most: usize) -> Result<AuditPage, Fault> {
+    let lowered = ask.text.as_ref().map(|text| text.to_lowercase());
     let end = |end| {
         AUDIT_END
             .get(txn, end)
@@ -458,8 +762,9 @@ fn find(
     // the one that has to come next, going back
     let mut next = head.seq.min(newest);
     let mut rows = table.range(..=next)?.rev();
-    let mut found = Vec::new();
-    while next > anchor.seq && found.len() < ask.limit {
+    let mut lines = Vec::new();
+    let mut looked = 0;
+    while next > anchor.seq && lines.len() < ask.limit && looked < most {
         let row = rows.next().transpose()?;
         let row = row.filter(|(seq, _)| seq.value() == next);
         let Some((seq, sealed)) = row else {
@@ -467,12 +772,16 @@ fn find(
             return Err(Fault::Damage(missing));
         };
         let line = AUDIT.unseal(&seq.value(), sealed.value())?;
-        if ask.meets(&line, lowered) {
-            found.push(line);
+        if ask.meets(&line, lowered.as_deref()) {
+            lines.push(line);
         }
         next -= 1;
+        looked += 1;
     }
-    Ok(found)
+    Ok(AuditPage {
+        lines,
+        looked_to: (next > anchor.seq).then_some(next + 1),
+    })
 }
 
 /// Walks the chain from the anchor to the head.

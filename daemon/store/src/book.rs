@@ -17,6 +17,7 @@ use model::{
 use redb::{ReadTransaction, WriteTransaction};
 
 use crate::answers::Answers;
+use crate::audit::Denied;
 use crate::credentials::PlainCredential;
 use crate::error::Fault;
 use crate::inventory::Inventory;
@@ -37,6 +38,8 @@ pub(crate) struct Book {
     pub(crate) answers: Arc<Answers>,
     /// The newest line of the audit log.
     pub(crate) audit_head: AuditMark,
+    /// What is known of its denied lines.
+    pub(crate) denied: Denied,
     /// Counts lines of the audit log that nobody waited for: says whether
     /// those in a transaction that failed are on the disk after all.
     pub(crate) notes: u64,
@@ -80,6 +83,7 @@ impl Book {
             notes: tables::COUNTER.get(txn, tables::NOTES)?.unwrap_or(0),
             to_wipe: tables::COUNTER.get(txn, tables::WIPE)? == Some(1),
             audit_head: AuditMark::START,
+            denied: Denied::load(txn)?,
             people: Arc::new(People::load(txn)?),
             answers: Arc::new(Answers::load(txn)?),
             inventory: Arc::default(),

@@ -59,7 +59,10 @@ use tokio::sync::{oneshot, watch};
 
 pub use alerts::{AlertsAsk, Judgement, MAX_PAST_ALERTS};
 pub use answers::{KEEP_ANSWERS, MAX_ANSWER_BYTES, MAX_ANSWERS, MAX_ANSWERS_BYTES, StoredAnswer};
-pub use audit::{AuditAsk, AuditBreak, AuditVerdict, MAX_AUDIT, OutcomeIs};
+pub use audit::{
+    AUDIT_LOOKED_THROUGH, AuditAsk, AuditBreak, AuditPage, AuditVerdict, MAX_AUDIT, MAX_DENIED,
+    OutcomeIs,
+};
 pub use credentials::MAX_CREDENTIALS;
 pub use error::{OpenError, ReadError, Refusal, StoreError, WriteError, WriterEnd};
 pub use inventory::{Inventory, MAX_DEVICE_BYTES, MAX_DEVICES, MAX_PARENTS};

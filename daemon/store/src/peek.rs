@@ -14,8 +14,8 @@ use crate::error::Fault;
 use crate::tables;
 
 /// The key ring of the store at `path`, if it can be had without writing.
-/// `None` says nothing about the store: it may be absent, in use, older or
-/// damaged, which opening it finds out and says. Blocks.
+/// `None` says nothing about the store: it may be absent, in use, not closed
+/// cleanly, older or damaged, which opening it finds out and says. Blocks.
 #[must_use]
 pub fn key_ring_of(path: &Path) -> Option<KeyRing> {
     caught(|| look(path)).ok().flatten()

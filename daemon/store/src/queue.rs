@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use model::{PollReport, Timestamp, TokenId};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::audit::Note;
+use crate::audit::{Denials, Note};
 use crate::book::Change;
 use crate::error::{Fault, WriteError};
 
@@ -59,6 +59,7 @@ struct Waiting {
     reports: VecDeque<PollReport>,
     addresses: HashMap<String, IpAddr>,
     notes: Vec<Note>,
+    denials: Denials,
     token_uses: HashMap<TokenId, (Timestamp, String)>,
     /// Places taken for reports that are on their way.
     reserved: usize,
@@ -112,16 +113,31 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Queues a line of the audit log; whether there was room.
+    /// Queues a line of the audit log, or counts it if it is a denial that was
+    /// queued a moment ago; whether there was room.
     pub(crate) fn push_note(&self, note: Note) -> bool {
         let mut waiting = self.lock();
         if waiting.closed || waiting.notes.len() >= QUEUE_NOTES {
             return false;
         }
-        waiting.notes.push(note);
+        let notes = waiting.denials.take(note);
+        if notes.is_empty() {
+            return true;
+        }
+        waiting.notes.extend(notes);
         waiting.since.get_or_insert_with(Instant::now);
         self.changed.notify_all();
         true
+    }
+
+    /// Lines that say how often denials came again, in minutes that are over
+    /// or, at the end, at all.
+    pub(crate) fn denied_again(&self, now: Timestamp, closing: bool) -> Vec<Note> {
+        let denials = &mut self.lock().denials;
+        match closing {
+            true => denials.all(),
+            false => denials.over(now),
+        }
     }
 
     /// Keeps that a token was used, unless that waits already.

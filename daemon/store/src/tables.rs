@@ -9,7 +9,7 @@
 //!
 //! | table | key | value, in version 1 unless said |
 //! |---|---|---|
-//! | `counter` | name | postcard u64: `schema`, `next_alert`, `next_delivery`, `heartbeat`, `writes` (transactions that somebody waited for; absent: 0), `notes` (audit lines that nobody waited for; absent: 0), `wipe` (1: free pages are to be overwritten; absent: 0) |
+//! | `counter` | name | postcard u64: `schema`, `next_alert`, `next_delivery`, `heartbeat`, `writes` (transactions that somebody waited for; absent: 0), `notes` (audit lines that nobody waited for; absent: 0), `denied` (denied lines in the audit log; absent: 0), `denied_dropped` (denied ones that were dropped and that no line tells of yet; absent: 0), `denied_told` (when a line told of some, in ms; absent: 0), `wipe` (1: free pages are to be overwritten; absent: 0) |
 //! | `device` | device | version 2, postcard `Device`, deleted ones too |
 //! | `credential` | name | version 2, postcard `CredentialRecord` |
 //! | `credential_plain` | name | postcard `(Credential, updated)`: those of schema 1, until they are sealed |
@@ -111,6 +111,9 @@ pub(crate) const NEXT_DELIVERY: &str = "next_delivery";
 pub(crate) const HEARTBEAT: &str = "heartbeat";
 pub(crate) const WRITES: &str = "writes";
 pub(crate) const NOTES: &str = "notes";
+pub(crate) const DENIED: &str = "denied";
+pub(crate) const DENIED_DROPPED: &str = "denied_dropped";
+pub(crate) const DENIED_TOLD: &str = "denied_told";
 pub(crate) const WIPE: &str = "wipe";
 
 /// The key of tables that have one row.

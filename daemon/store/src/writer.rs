@@ -15,7 +15,7 @@ use model::{PollReport, PollRow, Timestamp, TokenId};
 use redb::WriteTransaction;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::audit::Note;
+use crate::audit::{Denied, Note};
 use crate::book::{Book, Change};
 use crate::disk::Ballast;
 use crate::error::{Fault, WriteError, WriterEnd};
@@ -250,7 +250,11 @@ impl Writer {
             .collect();
         self.addresses.extend(batch.addresses);
         self.token_uses.extend(batch.token_uses);
+        if let Some(note) = batch.notes.last() {
+            self.heard = note.at;
+        }
         self.take_notes(batch.notes);
+        self.take_notes(self.shared.queue.denied_again(self.heard, batch.closing));
         self.clear_doubt()?;
         if self.probe_at.is_some_and(|at| at <= Instant::now()) {
             self.probe()?;
@@ -610,7 +614,7 @@ impl Writer {
             file_rules: self.shared.file_rules(),
             heard: self.heard,
         };
-        let audit_head = change.book.audit_head;
+        let (audit_head, denied) = (change.book.audit_head, change.book.denied);
         if !jobs.is_empty() {
             change.book.writes += 1;
             tables::COUNTER.put(txn, tables::WRITES, &change.book.writes)?;
@@ -619,7 +623,8 @@ impl Writer {
         for (job, _room) in jobs {
             job.run(&mut change)?;
         }
-        audit::settle(&change, audit_head, audit::MAX_AUDIT)?;
+        audit::tell_dropped(&mut change)?;
+        audit::settle(&mut change, audit_head, audit::MAX_AUDIT)?;
         people::keep_token_uses(&mut change, self.token_uses.iter())?;
         self.heard = change.heard;
         self.tracks.write_all(txn, &self.shared.registry, reports)?;
@@ -631,6 +636,7 @@ impl Writer {
             self.swept = Instant::now();
             self.sweep(&mut change, sweeps)?;
         }
+        Denied::keep(&change, denied)?;
         Ok(change.book)
     }
 

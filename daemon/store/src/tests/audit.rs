@@ -689,3 +689,259 @@ fn polls_are_not_written_down() {
     block_on(store.judge(judgement)).unwrap();
     assert_eq!(store.audit_head().0, 0);
 }
+
+// --- what is denied
+
+fn denial(object: &str, why: &str) -> AuditDraft {
+    AuditDraft {
+        outcome: AuditOutcome::Denied(why.to_owned()),
+        ..note("access.denied", object)
+    }
+}
+
+fn at_origin(origin: &str) -> model::By {
+    model::By {
+        actor: model::Actor::Anonymous,
+        origin: origin.to_owned(),
+        request: None,
+    }
+}
+
+#[test]
+fn no_part_of_a_line_is_longer_than_its_bound() {
+    let home = Home::new();
+    let store = home.open();
+    let long = "ü\"\u{1}".repeat(20_000);
+    let by = model::By {
+        actor: model::Actor::Token(TokenId("t1".into()), long.clone()),
+        origin: long.clone(),
+        request: Some(long.clone()),
+    };
+    let draft = AuditDraft {
+        action: long.clone(),
+        after: Some(serde_json::json!({ "path": long }).to_string()),
+        ..denial(&long, &long)
+    };
+    block_on(store.note_audit(&by, draft.clone(), NOW)).unwrap();
+    store.try_note_audit(&by, draft, NOW);
+    let rule = model::Rule {
+        note: Some("n".repeat(40_000)),
+        ..super::life::rule("down", model::RuleSource::Api)
+    };
+    block_on(store.put_rule(&by, rule, None, NOW)).unwrap();
+    let lines = audit_lines(&store);
+    assert_eq!(lines.len(), 3);
+    for line in &lines {
+        let of = |text: &str| (text.chars().count(), text.ends_with('…'));
+        assert_eq!(of(&line.actor), (256, true));
+        assert_eq!(of(&line.origin), (256, true));
+        assert_eq!(of(line.request.as_ref().unwrap()), (256, true));
+        if let AuditOutcome::Denied(why) = &line.outcome {
+            assert_eq!(of(why), (1_024, true));
+            assert_eq!(of(&line.object), (512, true));
+            assert_eq!(of(&line.action), (128, true));
+        }
+        let after = line.after.as_ref().unwrap();
+        assert!(after.len() <= 16 * 1024, "{}", after.len());
+        let after: serde_json::Value = serde_json::from_str(after).unwrap();
+        assert_eq!(after["cut"], true);
+        assert!(after["bytes"].as_u64().unwrap() > 40_000);
+        assert!(after["begins"].as_str().unwrap().starts_with('{'));
+    }
+    assert_eq!(store.verify_audit().unwrap().broken, None);
+}
+
+#[test]
+fn what_fits_is_not_cut() {
+    let home = Home::new();
+    let store = home.open();
+    let object = "x".repeat(512);
+    let after = serde_json::json!({ "path": "y".repeat(16_000) }).to_string();
+    let draft = AuditDraft {
+        after: Some(after.clone()),
+        ..note("a.b", &object)
+    };
+    block_on(store.note_audit(by(), draft, NOW)).unwrap();
+    let lines = audit_lines(&store);
+    assert_eq!((&lines[0].object, &lines[0].after), (&object, &Some(after)));
+}
+
+#[test]
+fn the_same_denial_is_one_line_a_minute_with_a_count() {
+    let home = Home::new();
+    let store = home.open();
+    let at = |seconds| NOW.plus(Duration::from_secs(seconds));
+    let deny = |origin: &str, object: &str, seconds| {
+        let draft = AuditDraft {
+            after: Some(format!("{{\"path\":\"/p{seconds}\"}}")),
+            ..denial(object, "no permission")
+        };
+        store.try_note_audit(&at_origin(origin), draft, at(seconds));
+    };
+    for n in 0..50 {
+        deny(&format!("10.0.0.9:{}", 1_000 + n), "request:a", n);
+    }
+    deny("10.0.0.8:1000", "request:a", 50);
+    deny("10.0.0.9:1000", "request:b", 51);
+    // it was done, each time
+    for _ in 0..2 {
+        store.try_note_audit(by(), note("session.create", "session:s1"), at(52));
+    }
+    block_on(store.heartbeat()).unwrap();
+    let said = || -> Vec<(String, String, Option<u64>)> {
+        let lines = audit_lines(&store).into_iter();
+        let said = lines.map(|line| {
+            let after = line.after.unwrap_or("null".to_owned());
+            let after: serde_json::Value = serde_json::from_str(&after).unwrap();
+            (line.origin, line.object, after["count"].as_u64())
+        });
+        said.collect()
+    };
+    let line = |origin: &str, object: &str, count| (origin.to_owned(), object.to_owned(), count);
+    let mut expected = vec![
+        line("10.0.0.9:1000", "request:a", None),
+        line("10.0.0.8:1000", "request:a", None),
+        line("10.0.0.9:1000", "request:b", None),
+        line("socket", "session:s1", None),
+        line("socket", "session:s1", None),
+    ];
+    assert_eq!(said(), expected);
+    // the next minute: what came again, and the first one of that minute
+    deny("10.0.0.9:7", "request:a", 60);
+    block_on(store.heartbeat()).unwrap();
+    expected.push(line("10.0.0.9:1049", "request:a", Some(49)));
+    expected.push(line("10.0.0.9:7", "request:a", None));
+    assert_eq!(said(), expected);
+    let told = &audit_lines(&store)[5];
+    assert!(told.after.as_ref().unwrap().contains("/p49"), "{told:?}");
+    assert_eq!(told.at, at(49));
+    // nothing more comes: it is told once the minute is over
+    deny("10.0.0.9:8", "request:a", 61);
+    send(&store, report(icmp(1), at(200), &["x"], &[1.0]));
+    until("what came again", || {
+        block_on(store.heartbeat()).unwrap();
+        (said().len() == 8).then_some(())
+    });
+    expected.push(line("10.0.0.9:8", "request:a", Some(1)));
+    assert_eq!(said(), expected);
+    // or at the end
+    deny("10.0.0.9:9", "request:a", 201);
+    deny("10.0.0.9:9", "request:a", 202);
+    store.close().unwrap();
+    let store = home.open();
+    let lines = audit_lines(&store);
+    assert_eq!(lines.len(), 10);
+    assert!(lines[9].after.as_ref().unwrap().contains("\"count\":1"));
+    assert_eq!(store.verify_audit().unwrap().broken, None);
+}
+
+#[test]
+fn many_different_denials_take_no_more_memory_than_some() {
+    let mut denials = crate::audit::Denials::default();
+    let mut written = 0;
+    for round in 0..2 {
+        for n in 0..3_000 {
+            let note = crate::audit::Note {
+                by: at_origin("10.0.0.9"),
+                line: denial(&format!("request:{n}"), "no").into(),
+                at: NOW.plus(Duration::from_millis(round * 3_000 + n)),
+            };
+            written += denials.take(note).len();
+        }
+    }
+    // those that are watched are counted, all others written
+    assert_eq!(written, 6_000 - 1_024);
+    assert_eq!(denials.over(NOW.plus(Duration::from_secs(60))).len(), 1);
+    assert_eq!(denials.all().len(), 1_023);
+    assert!(denials.all().is_empty());
+}
+
+#[test]
+fn denied_lines_take_at_most_their_share_and_the_others_are_counted() {
+    let home = Home::new();
+    let store = home.open();
+    let at = |minutes| NOW.plus(Duration::from_secs(60 * minutes));
+    let set = |lines: u64| {
+        let work = move |change: &mut crate::book::Change<'_>| {
+            change.book.denied.lines = lines;
+            Ok(Ok(()))
+        };
+        block_on(store.write(work)).unwrap();
+    };
+    let deny = |store: &Store, n: u64| {
+        let draft = denial(&format!("request:{n}"), "no");
+        block_on(store.note_audit(by(), draft, at(n))).unwrap()
+    };
+    assert_eq!(deny(&store, 0), 1);
+    assert_eq!(store.shared.book().denied.lines, 1);
+    set(crate::MAX_DENIED - 1);
+    assert_eq!(deny(&store, 1), 2);
+    for n in 2..=62 {
+        deny(&store, n);
+    }
+    create(&store, "a", "10.0.0.1");
+    let said = |store: &Store| -> Vec<String> {
+        let lines = audit_lines(store).into_iter();
+        lines
+            .map(|line| format!("{} {}", line.action, line.after.unwrap_or_default()))
+            .collect()
+    };
+    let lines = said(&store);
+    let dropped = |n| format!("audit.dropped {{\"dropped\":{n},\"kept\":1000000}}");
+    assert_eq!(lines[..2], ["access.denied ", "access.denied "]);
+    assert_eq!(lines[2..4], [dropped(1), dropped(60)], "once an hour");
+    assert!(lines[4].starts_with("device.create"), "{lines:?}");
+    assert_eq!(lines.len(), 5);
+    deny(&store, 63);
+    store.close().unwrap();
+    // nothing is forgotten over a restart
+    let store = home.open();
+    let denied = store.shared.book().denied;
+    assert_eq!((denied.lines, denied.dropped), (crate::MAX_DENIED, 1));
+    deny(&store, 200);
+    assert_eq!(said(&store)[5..], [dropped(2)]);
+    // where old ones go, there is room again
+    let work = |change: &mut crate::book::Change<'_>| settle(change, AuditMark::START, 5).map(Ok);
+    block_on(store.write(work)).unwrap();
+    assert_eq!(store.shared.book().denied.lines, crate::MAX_DENIED - 1);
+    deny(&store, 201);
+    assert_eq!(said(&store).last().unwrap(), "access.denied ");
+    assert_eq!(store.verify_audit().unwrap().broken, None);
+}
+
+#[test]
+fn a_search_stops_after_so_many_lines_and_says_where_to_go_on() {
+    let home = Home::new();
+    let store = home.open();
+    for n in 1..=10 {
+        let object = if n == 2 { "c:wanted" } else { "c:other" };
+        block_on(store.note_audit(by(), note("a.b", object), NOW)).unwrap();
+    }
+    let ask = |before| AuditAsk {
+        object: Some("c:wanted".to_owned()),
+        before,
+        ..AuditAsk::newest(5)
+    };
+    let look = |before, most| {
+        let page = store.read(|txn| crate::audit::find(txn, &ask(before), most));
+        let page = page.unwrap();
+        let found: Vec<u64> = page.lines.iter().map(|line| line.seq).collect();
+        (found, page.looked_to)
+    };
+    assert_eq!(look(None, 4), (vec![], Some(7)));
+    assert_eq!(look(Some(7), 4), (vec![], Some(3)));
+    assert_eq!(look(Some(3), 4), (vec![2], None));
+    assert_eq!(look(None, 8), (vec![], Some(3)));
+    assert_eq!(look(None, 9), (vec![2], Some(2)));
+    assert_eq!(look(Some(2), 9), (vec![], None));
+    assert_eq!(look(Some(1), 9), (vec![], None));
+    // where it is full it says so as well
+    let page = store.audit_page(&AuditAsk::newest(3)).unwrap();
+    assert_eq!((page.lines.len(), page.looked_to), (3, Some(8)));
+    let page = store.audit_page(&AuditAsk::newest(10)).unwrap();
+    assert_eq!((page.lines.len(), page.looked_to), (10, None));
+    assert_eq!(
+        store.audit_page(&ask(None)).unwrap().lines,
+        store.audit(&ask(None)).unwrap()
+    );
+}

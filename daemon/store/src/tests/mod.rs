@@ -5,6 +5,7 @@ mod damage;
 mod disk_full;
 mod life;
 mod migration;
+mod peek;
 mod people;
 mod power_loss;
 mod samples;
