@@ -50,7 +50,7 @@ use secrets::Secrets;
 use store::Store;
 
 use jwt::Signer;
-use lockout::{Lockout, Minutes};
+use lockout::{Known, Lockout, Minutes};
 use oidc::Provider;
 use password::{Cost, Hasher};
 use setup::Offer;
@@ -80,6 +80,7 @@ struct Inner {
     signer: Signer,
     accounts: Lockout,
     addresses: Lockout,
+    known: Known,
     codes: Minutes,
     seen: Seen,
     offer: Mutex<Option<Offer>>,
@@ -142,8 +143,9 @@ impl Access {
                 own_uid: std::fs::metadata("/proc/self").ok().map(|own| own.uid()),
                 hasher: Hasher::new(cost),
                 signer: Signer::new(now),
-                accounts: Lockout::default(),
-                addresses: Lockout::default(),
+                accounts: Lockout::of_accounts(),
+                addresses: Lockout::of_addresses(),
+                known: Known::default(),
                 codes: Minutes::default(),
                 seen: Seen::new(now),
                 offer: Mutex::default(),

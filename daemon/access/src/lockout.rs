@@ -3,6 +3,10 @@
 //! An attempt counts as failed from its beginning, and is taken back when it
 //! turns out well: so many attempts at once do not slip through together. The
 //! books are bounded: when one is full, whoever failed least goes first.
+//!
+//! An address waits for up to a quarter of an hour, an account for half a
+//! minute only: names are no secret, and whoever knows one could keep its person
+//! out from anywhere. Where they signed in before, their account does not wait.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,9 +17,13 @@ use model::{Digest, Timestamp};
 /// Failures that cost nothing: people mistype.
 const FREE: u32 = 5;
 
-/// The longest wait. Sessions that are open are not touched by it, so nobody is
-/// locked out by others for longer.
-const LONGEST: Duration = Duration::from_mins(15);
+/// The longest wait of an address.
+const LONGEST_OF_ADDRESS: Duration = Duration::from_mins(15);
+
+/// The longest wait of an account, whatever is tried from many addresses: with
+/// it somebody still gets through whose name others try, and guessing stays at
+/// 3,000 passwords a day.
+const LONGEST_OF_ACCOUNT: Duration = Duration::from_secs(30);
 
 /// After so long without a failure they are forgotten.
 const FORGOTTEN: Duration = Duration::from_hours(1);
@@ -24,8 +32,9 @@ const FORGOTTEN: Duration = Duration::from_hours(1);
 const MAX_ENTRIES: usize = 10_000;
 
 /// Failures, by name or by address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lockout {
+    longest: Duration,
     entries: Mutex<HashMap<Digest, Failures>>,
 }
 
@@ -36,15 +45,20 @@ struct Failures {
 }
 
 impl Failures {
-    fn wait(self) -> Duration {
+    fn wait(self, longest: Duration) -> Duration {
         match self.count.checked_sub(FREE) {
             None => Duration::ZERO,
-            Some(more) => Duration::from_secs(1 << more.min(20)).min(LONGEST),
+            Some(more) => Duration::from_secs(1 << more.min(20)).min(longest),
         }
     }
 
-    fn left(self, now: Timestamp) -> Duration {
-        self.wait().saturating_sub(now.since(self.last))
+    fn left(self, longest: Duration, now: Timestamp) -> Duration {
+        self.wait(longest).saturating_sub(now.since(self.last))
+    }
+
+    fn add(&mut self, now: Timestamp) {
+        self.count = self.count.saturating_add(1);
+        self.last = now;
     }
 
     fn is_forgotten(self, now: Timestamp) -> bool {
@@ -53,12 +67,44 @@ impl Failures {
 }
 
 impl Lockout {
+    /// Of names: they wait for half a minute at most.
+    pub(crate) fn of_accounts() -> Lockout {
+        Lockout::new(LONGEST_OF_ACCOUNT)
+    }
+
+    /// Of addresses: they wait for a quarter of an hour at most.
+    pub(crate) fn of_addresses() -> Lockout {
+        Lockout::new(LONGEST_OF_ADDRESS)
+    }
+
+    fn new(longest: Duration) -> Lockout {
+        Lockout {
+            longest,
+            entries: Mutex::default(),
+        }
+    }
+
     /// Begins an attempt, which counts as failed for now.
     ///
     /// # Errors
     ///
     /// How long to wait, if too many failed before; nothing is counted then.
     pub(crate) fn begin(&self, who: Digest, now: Timestamp) -> Result<(), Duration> {
+        self.with(who, now, |entry| match entry.left(self.longest, now) {
+            Duration::ZERO => {
+                entry.add(now);
+                Ok(())
+            }
+            wait => Err(wait),
+        })
+    }
+
+    /// As [`Lockout::begin`] for who does not have to wait.
+    pub(crate) fn begin_at_once(&self, who: Digest, now: Timestamp) {
+        self.with(who, now, |entry| entry.add(now));
+    }
+
+    fn with<T>(&self, who: Digest, now: Timestamp, act: impl FnOnce(&mut Failures) -> T) -> T {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if !entries.contains_key(&who) && entries.len() >= MAX_ENTRIES {
             make_room(&mut entries, now);
@@ -73,14 +119,7 @@ impl Lockout {
         }
         // a clock that was set back must not make them wait for it
         entry.last = entry.last.min(now);
-        match entry.left(now) {
-            Duration::ZERO => {
-                entry.count = entry.count.saturating_add(1);
-                entry.last = now;
-                Ok(())
-            }
-            wait => Err(wait),
-        }
+        act(entry)
     }
 
     /// Takes one attempt back: it was not wrong.
@@ -103,7 +142,7 @@ impl Lockout {
     /// How many have to wait between attempts.
     pub(crate) fn slowed(&self) -> usize {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let waits = |entry: &&Failures| !entry.wait().is_zero();
+        let waits = |entry: &&Failures| !entry.wait(self.longest).is_zero();
         entries.values().filter(waits).count()
     }
 }
@@ -119,6 +158,77 @@ fn make_room(entries: &mut HashMap<Digest, Failures>, now: Timestamp) {
         .map(|(who, _)| *who);
     if let Some(least) = least {
         entries.remove(&least);
+    }
+}
+
+/// How long an address is known from which somebody signed in.
+const KNOWN_FOR: Duration = Duration::from_hours(30 * 24);
+
+/// Addresses that are known of one account; the one that was used least
+/// recently goes first.
+const MAX_KNOWN: usize = 20;
+
+/// From where people signed in. In memory: after a restart they may wait with
+/// the others once, for half a minute.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    by_account: Mutex<HashMap<Digest, Vec<Place>>>,
+}
+
+/// An address, and when they last signed in from there.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    address: Digest,
+    last: Timestamp,
+}
+
+impl Place {
+    fn is_forgotten(self, now: Timestamp) -> bool {
+        now.since(self.last) >= KNOWN_FOR
+    }
+}
+
+impl Known {
+    /// Whether `account` signed in from `address` within 30 days.
+    pub(crate) fn has(&self, account: &Digest, address: &Digest, now: Timestamp) -> bool {
+        let known = self
+            .by_account
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.get(account).is_some_and(|places| {
+            places
+                .iter()
+                .any(|place| place.address == *address && !place.is_forgotten(now))
+        })
+    }
+
+    /// Keeps that `account` signed in from `address`.
+    pub(crate) fn note(&self, account: Digest, address: Digest, now: Timestamp) {
+        let mut known = self
+            .by_account
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !known.contains_key(&account) && known.len() >= MAX_ENTRIES {
+            make_room_for_places(&mut known);
+        }
+        let places = known.entry(account).or_default();
+        places.retain(|place| place.address != address && !place.is_forgotten(now));
+        if places.len() >= MAX_KNOWN {
+            // the latest one is the last one
+            places.remove(0);
+        }
+        places.push(Place { address, last: now });
+    }
+}
+
+/// Lets go of who has not signed in for longest.
+fn make_room_for_places(known: &mut HashMap<Digest, Vec<Place>>) {
+    let oldest = known
+        .iter()
+        .min_by_key(|(_, places)| places.last().map(|place| place.last))
+        .map(|(account, _)| *account);
+    if let Some(oldest) = oldest {
+        known.remove(&oldest);
     }
 }
 
@@ -173,7 +283,7 @@ mod tests {
 
     #[test]
     fn five_failures_are_free_and_each_further_one_doubles_the_wait() {
-        let book = Lockout::default();
+        let book = Lockout::of_addresses();
         let mut now = NOW;
         let mut waits = Vec::new();
         for _ in 0..18 {
@@ -195,8 +305,67 @@ mod tests {
     }
 
     #[test]
+    fn an_account_waits_for_half_a_minute_at_most() {
+        let book = Lockout::of_accounts();
+        fail(&book, "jane", 40);
+        let now = NOW
+            .plus(Duration::from_hours(1))
+            .minus(Duration::from_secs(1));
+        book.begin_at_once(digest("jane"), now);
+        let wait = book.begin(digest("jane"), now).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(30));
+        assert!(book.begin(digest("jane"), now.plus(wait)).is_ok());
+    }
+
+    #[test]
+    fn what_is_tried_without_waiting_counts_too() {
+        let book = Lockout::of_accounts();
+        for _ in 0..6 {
+            book.begin_at_once(digest("jane"), NOW);
+        }
+        let wait = book.begin(digest("jane"), NOW).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn an_address_is_known_for_30_days_after_the_last_time_and_to_that_account_alone() {
+        let known = Known::default();
+        let (jane, home) = (digest("jane"), digest("10.0.0.1"));
+        known.note(jane, home, NOW);
+        let day = NOW.plus(Duration::from_hours(24));
+        assert!(known.has(&jane, &home, day));
+        assert!(!known.has(&jane, &digest("10.0.0.2"), day));
+        assert!(!known.has(&digest("john"), &home, day));
+        let month = NOW.plus(KNOWN_FOR);
+        assert!(!known.has(&jane, &home, month));
+        known.note(jane, home, day);
+        assert!(known.has(&jane, &home, month));
+    }
+
+    #[test]
+    fn the_addresses_that_are_known_stay_few() {
+        let known = Known::default();
+        let jane = digest("jane");
+        let at = |n: usize| digest(&format!("address {n}"));
+        for n in 0..100 {
+            known.note(jane, at(n), NOW);
+        }
+        assert!(known.has(&jane, &at(99), NOW) && known.has(&jane, &at(80), NOW));
+        assert!(!known.has(&jane, &at(79), NOW));
+        let later = NOW.plus(Duration::from_secs(1));
+        for n in 0..MAX_ENTRIES {
+            known.note(digest(&format!("person {n}")), at(0), later);
+        }
+        assert_eq!(known.by_account.lock().unwrap().len(), MAX_ENTRIES);
+        assert!(
+            !known.has(&jane, &at(99), later),
+            "who was here longest ago"
+        );
+    }
+
+    #[test]
     fn who_waits_is_not_punished_for_asking_again() {
-        let book = Lockout::default();
+        let book = Lockout::of_addresses();
         fail(&book, "jane", 5);
         for _ in 0..100 {
             assert_eq!(book.begin(digest("jane"), NOW), Err(Duration::from_secs(1)));
@@ -209,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_success_clears_and_an_hour_forgets() {
-        let book = Lockout::default();
+        let book = Lockout::of_addresses();
         fail(&book, "jane", 5);
         book.clear(&digest("jane"));
         assert!(book.begin(digest("jane"), NOW).is_ok());
@@ -223,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_makes_nobody_wait_for_longer() {
-        let book = Lockout::default();
+        let book = Lockout::of_addresses();
         fail(&book, "jane", 6);
         let before = NOW.minus(Duration::from_hours(5));
         let wait = book.begin(digest("jane"), before).unwrap_err();
@@ -233,7 +402,7 @@ mod tests {
 
     #[test]
     fn an_attempt_that_was_not_wrong_does_not_count() {
-        let book = Lockout::default();
+        let book = Lockout::of_addresses();
         for _ in 0..100 {
             book.begin(digest("10.0.0.1"), NOW).unwrap();
             book.take_back(&digest("10.0.0.1"));
@@ -243,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_names_keeps_the_book_small_and_does_not_free_who_waits() {
-        let book = Lockout::default();
+        let book = Lockout::of_addresses();
         fail(&book, "jane", 5);
         for n in 0..MAX_ENTRIES + 500 {
             let _ = book.begin(digest(&format!("flood {n}")), NOW);

@@ -4,6 +4,7 @@
 //! books of failures are asked before it, and each attempt stands in them as
 //! failed until it turns out well.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -31,22 +32,28 @@ const LONGEST_FROM_PROVIDER: Duration = Duration::from_hours(12);
 /// Characters of what a program says that it is.
 const MAX_AGENT: usize = 200;
 
-/// An attempt to sign in, which stands in the books as failed.
-struct Attempt<'a> {
+/// An attempt to prove a password, which stands in the books as failed.
+pub(crate) struct Attempt<'a> {
     access: &'a Access,
     account: Digest,
     address: Option<Digest>,
+    now: Timestamp,
 }
 
 impl<'a> Attempt<'a> {
-    fn begin(
+    /// # Errors
+    ///
+    /// [`AccessError::TooSoon`] if too many failed before, for this name or from
+    /// this address. Where they signed in before, others who try their name do
+    /// not hold them up.
+    pub(crate) fn begin(
         access: &'a Access,
         name: &str,
-        origin: &Origin,
+        address: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<Attempt<'a>, AccessError> {
         let account = digest(&name.to_ascii_lowercase());
-        let address = origin.address.map(address_key);
+        let address = address.map(address_key);
         let too_soon = |wait| {
             count(&access.inner.counts.too_soon);
             AccessError::TooSoon { wait }
@@ -58,7 +65,10 @@ impl<'a> Attempt<'a> {
                 .begin(address, now)
                 .map_err(too_soon)?;
         }
-        if let Err(wait) = access.inner.accounts.begin(account, now) {
+        let known = |address: &Digest| access.inner.known.has(&account, address, now);
+        if address.as_ref().is_some_and(known) {
+            access.inner.accounts.begin_at_once(account, now);
+        } else if let Err(wait) = access.inner.accounts.begin(account, now) {
             if let Some(address) = &address {
                 access.inner.addresses.take_back(address);
             }
@@ -68,19 +78,22 @@ impl<'a> Attempt<'a> {
             access,
             account,
             address,
+            now,
         })
     }
 
     /// They proved who they are.
-    fn succeeded(self) {
-        self.access.inner.accounts.clear(&self.account);
-        if let Some(address) = &self.address {
-            self.access.inner.addresses.take_back(address);
+    pub(crate) fn succeeded(self) {
+        let inner = &self.access.inner;
+        inner.accounts.clear(&self.account);
+        if let Some(address) = self.address {
+            inner.addresses.take_back(&address);
+            inner.known.note(self.account, address, self.now);
         }
     }
 
     /// Nothing was wrong, but it came to nothing.
-    fn undecided(self) {
+    pub(crate) fn undecided(self) {
         self.access.inner.accounts.take_back(&self.account);
         if let Some(address) = &self.address {
             self.access.inner.addresses.take_back(address);
@@ -106,7 +119,7 @@ impl Access {
         if !self.is_set_up() {
             return Err(AccessError::NotSetUp);
         }
-        let attempt = Attempt::begin(self, &ask.user, origin, now)?;
+        let attempt = Attempt::begin(self, &ask.user, origin.address, now)?;
         let known = ask.user.parse().ok().and_then(|name| self.user(&name).ok());
         match self.judge(known.as_deref(), &ask, origin, now).await {
             Ok((user, how)) => {
@@ -114,7 +127,7 @@ impl Access {
                 self.grant(user, how, ask.agent, origin, now).await
             }
             Err(error @ AccessError::Refused) => {
-                count(&self.inner.counts.refused);
+                self.count_refused();
                 self.note_refused(
                     known.as_deref(),
                     "user, password or code is wrong",
@@ -134,6 +147,11 @@ impl Access {
                 Err(error)
             }
         }
+    }
+
+    /// Counts an attempt that was wrong.
+    pub(crate) fn count_refused(&self) {
+        count(&self.inner.counts.refused);
     }
 
     /// Whether password and code are those of `known`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{AuditOutcome, By, Role};
+use model::{AuditOutcome, By, Role, Timestamp};
 
 use super::support::{House, NOW, PASSWORD, everywhere, from, settings};
 use crate::password::Cost;
@@ -126,6 +126,58 @@ async fn after_five_failures_an_account_has_to_wait_from_any_address_and_nothing
         matches!(again, Err(AccessError::Refused)),
         "a success forgives"
     );
+}
+
+/// Tries `times` wrong passwords for root, each from another address, as soon
+/// as it may; says when it is done.
+async fn guess(house: &House, times: u32) -> Timestamp {
+    let mut now = NOW;
+    for n in 0..times {
+        let origin = from(1000 + n);
+        let mut answer = house.log_in_at("root", "wrong horse", None, &origin, now);
+        while let Err(AccessError::TooSoon { wait }) = answer.await {
+            now = now.plus(wait);
+            answer = house.log_in_at("root", "wrong horse", None, &origin, now);
+        }
+    }
+    now
+}
+
+#[tokio::test]
+async fn nobody_is_kept_out_for_long_by_others_who_try_their_name() {
+    let house = House::new().await;
+    let now = guess(&house, 20).await;
+    let soon = house.log_in_at("root", PASSWORD, None, &from(1), now).await;
+    assert!(
+        matches!(soon, Err(AccessError::TooSoon { wait }) if wait == Duration::from_secs(30)),
+        "{soon:?}"
+    );
+    let later = now.plus(Duration::from_secs(30));
+    house
+        .log_in_at("root", PASSWORD, None, &from(1), later)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn where_somebody_signed_in_before_they_do_not_wait_for_what_others_try() {
+    let house = House::new().await;
+    house.log_in("root").await;
+    let now = guess(&house, 20).await;
+    house
+        .log_in_at("root", PASSWORD, None, &from(1), now)
+        .await
+        .unwrap();
+    // what is tried from there waits as from anywhere
+    for _ in 0..5 {
+        let _ = house
+            .log_in_at("root", "wrong horse", None, &from(1), now)
+            .await;
+    }
+    let soon = house.log_in_at("root", PASSWORD, None, &from(1), now).await;
+    assert!(matches!(soon, Err(AccessError::TooSoon { .. })));
+    let other = house.log_in_at("root", PASSWORD, None, &from(2), now).await;
+    assert!(matches!(other, Err(AccessError::TooSoon { .. })));
 }
 
 #[tokio::test]
