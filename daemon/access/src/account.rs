@@ -3,13 +3,19 @@
 //! Whenever a password or codes change, the other sessions of that person end.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use model::{
     AuditOutcome, By, SecretName, SessionId, SignIn, Timestamp, TotpRecord, User, UserName,
 };
+use store::{Refusal, WriteError};
 
+use crate::session::Attempt;
 use crate::text::digest;
-use crate::{Access, AccessError, Caller, SecretText, TotpOffer, password, totp};
+use crate::{Access, AccessError, Caller, Restriction, SecretText, TotpOffer, password, totp};
+
+/// For how long a password that was said at signing in need not be said again.
+const JUST_NOW: Duration = Duration::from_mins(10);
 
 impl Access {
     /// Enters a person; `password`: what they sign in with, which is hashed
@@ -79,21 +85,26 @@ impl Access {
     }
 
     /// Gives a person a password for once, good for seven days; their sessions
-    /// end. Their codes stay.
+    /// end. Their codes stay. `expected`: the revision at which the caller was
+    /// found to be allowed to; `None`: whatever they are.
     ///
     /// # Errors
     ///
     /// [`AccessError::NotFound`], [`AccessError::TooBusy`],
-    /// [`AccessError::Store`].
+    /// [`AccessError::Store`], with [`Refusal::RevisionMismatch`] if the person
+    /// is at another revision.
     pub async fn reset_password(
         &self,
         by: &By,
         user: &UserName,
+        expected: Option<u64>,
         now: Timestamp,
     ) -> Result<SecretText, AccessError> {
         let password = password::make_password();
+        self.user_at(user, expected)?;
         let hash = self.inner.hasher.hash(&password).await?;
-        let user = self.user(user)?;
+        // as it is now: hashing takes a while
+        let user = self.user_at(user, expected)?;
         let changed = User {
             password: Some(hash),
             password_changed: Some(now),
@@ -114,18 +125,33 @@ impl Access {
     /// Begins to set up the caller's authenticator. Codes are not demanded
     /// before [`Access::confirm_totp`].
     ///
+    /// Whoever has a password says it again, so that a borrowed session is not
+    /// enough to lock its person out. They need not where codes are demanded of
+    /// them before anything else and they said it within the last ten minutes.
+    /// A wrong one counts as at signing in.
+    ///
     /// # Errors
     ///
-    /// [`AccessError::TotpIsOn`], [`AccessError::NotAllowed`] for who is no
-    /// person, [`AccessError::Store`], [`AccessError::Secrets`].
+    /// [`AccessError::Refused`] if the password is wrong,
+    /// [`AccessError::TooSoon`], [`AccessError::TooBusy`] without having looked;
+    /// [`AccessError::NotAllowed`] if it is missing, or for who is no person;
+    /// [`AccessError::TotpIsOn`], [`AccessError::Store`],
+    /// [`AccessError::Secrets`].
     pub async fn begin_totp(
         &self,
         caller: &Caller,
+        password: Option<&str>,
         now: Timestamp,
     ) -> Result<TotpOffer, AccessError> {
         let user = self.own_user(caller)?;
         if user.totp.as_ref().is_some_and(|totp| totp.confirmed) {
             return Err(AccessError::TotpIsOn);
+        }
+        if user.password.is_some() && !self.said_it_just_now(caller, now) {
+            let password = password.ok_or_else(|| AccessError::NotAllowed {
+                what: "to set up an authenticator, say your password too".to_owned(),
+            })?;
+            self.prove_password(caller, &user, password, now).await?;
         }
         let by = caller.own_by();
         let name = SecretName(format!(".totp/{}", user.name));
@@ -220,19 +246,22 @@ impl Access {
             .await
     }
 
-    /// Turns a person's codes off; their sessions end.
+    /// Turns a person's codes off; their sessions end. `expected` as in
+    /// [`Access::reset_password`].
     ///
     /// # Errors
     ///
     /// [`AccessError::NotFound`], [`AccessError::TotpIsOff`],
-    /// [`AccessError::Store`].
+    /// [`AccessError::Store`], with [`Refusal::RevisionMismatch`] if the person
+    /// is at another revision.
     pub async fn remove_totp(
         &self,
         by: &By,
         user: &UserName,
+        expected: Option<u64>,
         now: Timestamp,
     ) -> Result<(), AccessError> {
-        let user = self.user(user)?;
+        let user = self.user_at(user, expected)?;
         self.turn_totp_off(by, &user, None, now).await
     }
 
@@ -268,6 +297,59 @@ impl Access {
                 what: "only people have a password and codes; sign in as one".to_owned(),
             })?;
         self.user(&user.name)
+    }
+
+    /// The person, if nobody changed them since `expected`.
+    fn user_at(&self, name: &UserName, expected: Option<u64>) -> Result<Arc<User>, AccessError> {
+        let user = self.user(name)?;
+        match expected.filter(|expected| *expected != user.revision) {
+            None => Ok(user),
+            Some(expected) => {
+                let found = user.revision;
+                let changed = Refusal::RevisionMismatch { expected, found };
+                Err(AccessError::Store(WriteError::Refused(changed)))
+            }
+        }
+    }
+
+    /// Whether they signed in with their password a moment ago, and have to set
+    /// codes up.
+    fn said_it_just_now(&self, caller: &Caller, now: Timestamp) -> bool {
+        let sessions = self.inner.store.sessions();
+        let session = caller.session.as_ref().and_then(|id| sessions.get(id));
+        caller.restricted == Some(Restriction::MustEnrolTotp)
+            && session.is_some_and(|session| {
+                session.how != SignIn::Oidc && now.since(session.created) < JUST_NOW
+            })
+    }
+
+    /// Whether `password` is theirs; an attempt as at signing in.
+    async fn prove_password(
+        &self,
+        caller: &Caller,
+        user: &User,
+        password: &str,
+        now: Timestamp,
+    ) -> Result<(), AccessError> {
+        let origin = caller.origin();
+        let attempt = Attempt::begin(self, &user.name.0, origin.address, now)?;
+        let password = SecretText::new(password.to_owned());
+        let hasher = &self.inner.hasher;
+        match hasher.verify(&password, user.password.as_ref()).await {
+            Ok(true) => {
+                attempt.succeeded();
+                Ok(())
+            }
+            Ok(false) => {
+                self.count_refused();
+                self.note_refused(Some(user), "the password is wrong", &origin, now);
+                Err(AccessError::Refused)
+            }
+            Err(error) => {
+                attempt.undecided();
+                Err(error)
+            }
+        }
     }
 
     /// Of people who are in already: what others fail at signing in does not

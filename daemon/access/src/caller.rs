@@ -170,6 +170,14 @@ impl Caller {
         }
     }
 
+    /// Where their request comes from.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin {
+            address: self.origin.parse().ok(),
+            request: self.request.clone(),
+        }
+    }
+
     /// What they were given, whether they are restricted or not.
     #[must_use]
     pub fn bindings(&self) -> &[Binding] {

@@ -20,7 +20,10 @@ impl House {
     /// Sets codes up; takes the step of `now`.
     async fn with_codes(&self, caller: &Caller, now: Timestamp) -> Vec<SecretText> {
         let name = caller.user.as_ref().unwrap().name.0.clone();
-        self.access.begin_totp(caller, now).await.unwrap();
+        self.access
+            .begin_totp(caller, Some(PASSWORD), now)
+            .await
+            .unwrap();
         let code = self.code(&name, now);
         self.access.confirm_totp(caller, &code, now).await.unwrap()
     }
@@ -140,7 +143,11 @@ async fn a_recovery_code_lets_in_once() {
 async fn five_codes_may_be_tried_in_a_minute() {
     let house = House::new().await;
     let caller = house.caller(&house.log_in("root").await);
-    house.access.begin_totp(&caller, NOW).await.unwrap();
+    house
+        .access
+        .begin_totp(&caller, Some(PASSWORD), NOW)
+        .await
+        .unwrap();
     let good = house.code("root", NOW);
     let guess = if good == "000000" { "000001" } else { "000000" };
     for _ in 0..5 {
@@ -164,15 +171,21 @@ async fn codes_are_demanded_only_after_the_first_one_was_right() {
     let access = &house.access;
     let nothing = access.confirm_totp(&caller, "123456", NOW).await;
     assert!(matches!(nothing, Err(AccessError::TotpIsOff)));
-    let first = access.begin_totp(&caller, NOW).await.unwrap();
+    let first = access
+        .begin_totp(&caller, Some(PASSWORD), NOW)
+        .await
+        .unwrap();
     house.log_in("root").await;
-    let second = access.begin_totp(&caller, NOW).await.unwrap();
+    let second = access
+        .begin_totp(&caller, Some(PASSWORD), NOW)
+        .await
+        .unwrap();
     assert_ne!(first.secret, second.secret, "begun anew");
     let other = house.log_in("root").await;
     let code = house.code("root", NOW);
     access.confirm_totp(&caller, &code, NOW).await.unwrap();
     assert!(house.show(&other, NOW).is_err(), "other sessions end");
-    let again = access.begin_totp(&caller, NOW).await;
+    let again = access.begin_totp(&caller, Some(PASSWORD), NOW).await;
     assert!(matches!(again, Err(AccessError::TotpIsOn)));
     assert!(house.audited("user.totp-on", "user:root").await);
     let all = format!("{:?}", house.audit().await);
@@ -196,10 +209,10 @@ async fn codes_go_by_the_password_or_by_an_administrator_and_the_seed_with_them(
     house.with_codes(&caller, LATER).await;
     let root = house.user("root").name.clone();
     access
-        .remove_totp(&By::system(), &root, LATER)
+        .remove_totp(&By::system(), &root, None, LATER)
         .await
         .unwrap();
-    let again = access.remove_totp(&By::system(), &root, LATER).await;
+    let again = access.remove_totp(&By::system(), &root, None, LATER).await;
     assert!(matches!(again, Err(AccessError::TotpIsOff)));
     assert!(
         access
@@ -230,4 +243,55 @@ async fn a_role_that_needs_codes_may_nothing_before_they_are_set_up() {
     let caller = house.caller(&root);
     assert_eq!(caller.restricted, None);
     assert!(caller.holds_everywhere(Permission::PolicyWrite));
+}
+
+#[tokio::test]
+async fn a_borrowed_session_sets_up_no_authenticator_without_the_password() {
+    let house = House::new().await;
+    let caller = house.caller(&house.log_in("root").await);
+    let access = &house.access;
+    let nothing = access.begin_totp(&caller, None, NOW).await;
+    assert!(matches!(nothing, Err(AccessError::NotAllowed { .. })));
+    for _ in 0..5 {
+        let wrong = access.begin_totp(&caller, Some("wrong horse"), NOW).await;
+        assert!(matches!(wrong, Err(AccessError::Refused)));
+    }
+    assert_eq!(access.stats().refused, 5);
+    assert!(house.audited("session.refused", "user:root").await);
+    let before = access.stats().hashes;
+    let soon = access.begin_totp(&caller, Some(PASSWORD), NOW).await;
+    assert!(matches!(soon, Err(AccessError::TooSoon { .. })));
+    assert_eq!(access.stats().hashes, before);
+    assert_eq!(house.user("root").totp, None);
+    access
+        .begin_totp(&caller, Some(PASSWORD), LATER)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn who_signed_in_just_now_and_has_to_set_codes_up_need_not_say_the_password_again() {
+    let house = House::new().await;
+    house.demand_codes(&[Role::Admin]).await;
+    let granted = house.log_in("root").await;
+    let caller = house.caller(&granted);
+    let access = &house.access;
+    let soon = NOW
+        .plus(Duration::from_mins(10))
+        .minus(Duration::from_secs(1));
+    access.begin_totp(&caller, None, soon).await.unwrap();
+    let later = NOW.plus(Duration::from_mins(10));
+    let late = access.begin_totp(&caller, None, later).await;
+    assert!(matches!(late, Err(AccessError::NotAllowed { .. })));
+    // a certificate is no password that was just said
+    let root = house.user("root");
+    let restricted = caller.restricted;
+    let certified = Caller::certificate(root, restricted, &from(1));
+    let nothing = access.begin_totp(&certified, None, NOW).await;
+    assert!(matches!(nothing, Err(AccessError::NotAllowed { .. })));
+    // and who has no password has none to say
+    house.enter("jane", Role::Operator).await;
+    house.change("jane", |user| user.password = None).await;
+    let jane = Caller::certificate(house.user("jane"), None, &from(1));
+    access.begin_totp(&jane, None, NOW).await.unwrap();
 }

@@ -553,7 +553,7 @@ async fn a_session_from_the_provider_proves_a_second_factor_with_a_code_of_ours(
     let caller = scene.house.caller(&granted);
     assert_eq!(caller.restricted, Some(Restriction::MustEnrolTotp));
     let access = &scene.house.access;
-    access.begin_totp(&caller, NOW).await.unwrap();
+    access.begin_totp(&caller, None, NOW).await.unwrap();
     let seed = SecretName(".totp/jane".to_owned());
     let code = |now| {
         let seed = scene.house.secrets.expose(&seed).unwrap();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{AuditOutcome, By, Role, Timestamp};
+use store::{Refusal, WriteError};
 
 use super::support::{House, NOW, PASSWORD, everywhere, from, settings};
 use crate::password::Cost;
@@ -301,7 +302,7 @@ async fn a_reset_password_holds_for_seven_days_and_for_changing_it_alone() {
     let open = house.log_in("jane").await;
     let given = house
         .access
-        .reset_password(&By::system(), &jane, NOW)
+        .reset_password(&By::system(), &jane, None, NOW)
         .await
         .unwrap();
     assert!(house.show(&open, NOW).is_err(), "sessions end");
@@ -413,4 +414,49 @@ async fn a_change_of_settings_holds_at_once_and_nonsense_changes_nothing() {
     assert!(matches!(wrong, Err(AccessError::Settings { .. })));
     house.log_in("root").await;
     assert_eq!(house.user("root").bindings, [everywhere(Role::Admin)]);
+}
+
+#[tokio::test]
+async fn who_was_changed_since_the_caller_was_judged_is_not_reset() {
+    let house = House::new().await;
+    let jane = house.enter("jane", Role::Operator).await;
+    let judged = Some(jane.revision);
+    house
+        .change("jane", |user| user.bindings = vec![everywhere(Role::Admin)])
+        .await;
+    let by = By::system();
+    let access = &house.access;
+    let mismatch = |error: AccessError| {
+        matches!(
+            error,
+            AccessError::Store(WriteError::Refused(Refusal::RevisionMismatch { .. }))
+        )
+    };
+    let before = access.stats().hashes;
+    let reset = access.reset_password(&by, &jane.name, judged, NOW).await;
+    assert!(mismatch(reset.unwrap_err()));
+    assert_eq!(access.stats().hashes, before, "found out before any work");
+    let removed = access.remove_totp(&by, &jane.name, judged, NOW).await;
+    assert!(mismatch(removed.unwrap_err()));
+    house.log_in("jane").await;
+    let judged = Some(house.user("jane").revision);
+    access
+        .reset_password(&by, &jane.name, judged, NOW)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn who_is_raised_while_the_password_is_made_is_not_reset() {
+    let house = House::of(settings(), Cost::SOME).await;
+    house.enter("root", Role::Admin).await;
+    let jane = house.enter("jane", Role::Operator).await;
+    let by = By::system();
+    let reset = house
+        .access
+        .reset_password(&by, &jane.name, Some(jane.revision), NOW);
+    let raised = house.change("jane", |user| user.bindings = vec![everywhere(Role::Admin)]);
+    let (reset, ()) = tokio::join!(reset, raised);
+    assert!(reset.is_err());
+    assert!(!house.user("jane").must_change_password);
 }
