@@ -28,8 +28,8 @@ pub const MAX_AUDIT: u64 = 5_000_000;
 /// old lines have gone.
 pub const MAX_DENIED: u64 = MAX_AUDIT / 5;
 
-/// Lines that [`Store::audit_page`] looks through at most: a second's reading
-/// or so.
+/// Lines that [`Store::audit_page`] looks through at most: what one question may
+/// cost.
 pub const AUDIT_LOOKED_THROUGH: usize = 100_000;
 
 /// Characters of what was acted on. Longer texts, here and below, mostly come

@@ -81,7 +81,8 @@ pub(crate) struct Writer {
     may_try: bool,
     probe_at: Option<Instant>,
     now: Timestamp,
-    /// The same, as whoever came last said: a change or a report.
+    /// The same, as whoever came last said: a change, a report or a line of
+    /// the audit log.
     heard: Timestamp,
     swept: Instant,
     track_cursor: u32,
