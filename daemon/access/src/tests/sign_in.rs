@@ -448,7 +448,8 @@ async fn who_was_changed_since_the_caller_was_judged_is_not_reset() {
 
 #[tokio::test]
 async fn who_is_raised_while_the_password_is_made_is_not_reset() {
-    let house = House::of(settings(), Cost::SOME).await;
+    // which takes far longer than the change
+    let house = House::of(settings(), Cost::USUAL).await;
     house.enter("root", Role::Admin).await;
     let jane = house.enter("jane", Role::Operator).await;
     let by = By::system();
