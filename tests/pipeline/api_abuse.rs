@@ -233,3 +233,63 @@ fn a_json_bomb_is_refused_within_a_second() {
     assert_eq!(daemon.get("/api/v1/devices")["items"], json!([]));
     assert_eq!(admin.look("/api/v1/me").status, 200);
 }
+
+/// Reads the head of an answer and as much body as it says.
+fn answer_on(stream: &mut UnixStream) -> std::io::Result<String> {
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while !answer.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        answer.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+    let length = head.split("content-length: ").nth(1);
+    let length = length.and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body)?;
+    Ok(head)
+}
+
+#[test]
+fn a_refusal_before_the_body_came_keeps_the_connection_or_says_that_it_closes() {
+    let folder = Folder::with_https();
+    let daemon = crate::setup::quiet(&folder);
+    let admin = daemon.set_up();
+    let reader = admin.service("reader", &json!([{"role": "READONLY"}]));
+    let head = |length: usize| {
+        format!(
+            "POST /api/v1/devices HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n",
+            reader.token()
+        )
+    };
+    for length in [12, 10_000] {
+        let mut stream = UnixStream::connect(folder.socket()).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        stream.write_all(head(length).as_bytes()).unwrap();
+        // the server may answer at once, or wait for the body
+        let early = answer_on(&mut stream);
+        if early
+            .as_ref()
+            .is_ok_and(|early| early.contains("connection: close"))
+        {
+            continue;
+        }
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let sent = stream.write_all("x".repeat(length).as_bytes());
+        assert!(sent.is_ok(), "{length} bytes: {sent:?} after {early:?}");
+        let first = early.or_else(|_waits| answer_on(&mut stream));
+        let first = first.unwrap_or_else(|error| panic!("{length} bytes: {error}"));
+        assert!(first.starts_with("http/1.1 403"), "{first}");
+        stream.write_all(head(0).as_bytes()).unwrap();
+        let second = answer_on(&mut stream);
+        assert!(
+            second.is_ok(),
+            "{length} bytes: {second:?}, and the first said nothing of it: {first}"
+        );
+    }
+}

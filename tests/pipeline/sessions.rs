@@ -17,13 +17,15 @@ fn a_change_of_role_a_deactivation_and_a_sign_out_act_on_an_open_connection() {
     let operator = json!([{"role": "OPERATOR"}]);
     let otto = admin.person("otto", &operator);
     let mut line = otto.connect().unwrap();
-    let mut create = |place: u8| {
-        let ask = Ask::new("POST", "/api/v1/devices");
-        let ask = ask.json(&device(&format!("d{place}"), place));
-        let answer = otto.send_on(&mut line, ask);
-        answer.unwrap_or_else(|error| panic!("device {place}: {error}"))
+    let mut see = || {
+        let answer = otto.send_on(&mut line, Ask::new("GET", "/api/v1/me"));
+        answer.unwrap().status
     };
-    assert_eq!(create(1).status, 201);
+    let create = |place: u8| {
+        let ask = Ask::new("POST", "/api/v1/devices");
+        otto.send(ask.json(&device(&format!("d{place}"), place)))
+    };
+    assert_eq!((create(1).status, see()), (201, 200));
 
     let change = |what: Value| admin.ask("PATCH", "/api/v1/users/otto", &what);
     change(json!({"bindings": [{"role": "READONLY"}]}));
@@ -31,7 +33,9 @@ fn a_change_of_role_a_deactivation_and_a_sign_out_act_on_an_open_connection() {
     change(json!({"bindings": operator}));
     assert_eq!(create(2).status, 201);
 
+    assert_eq!(see(), 200);
     change(json!({"active": false}));
+    assert_eq!(see(), 401, "the open connection still lets in");
     let out = create(3);
     assert_eq!(out.status, 401, "{}", out.body);
     assert!(out.header("www-authenticate").is_some());

@@ -1,7 +1,8 @@
 //! The HTTPS listener: its certificate, those of clients, and what it refuses.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -213,6 +214,30 @@ fn a_new_certificate_is_taken_at_a_reload_and_no_connection_is_dropped() {
     });
     assert!(let_in(&before).is_err());
     assert_eq!(ask().unwrap().status, 200);
+}
+
+#[test]
+fn without_a_certificate_in_the_settings_one_is_made_and_kept() {
+    let folder = Folder::new();
+    folder.write_settings("", "[icmp]\nevery = \"60s\"\n");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let text = std::fs::read_to_string(folder.settings()).unwrap();
+    let text = text.replace("https = \"off\"", &format!("https = \"{address}\""));
+    std::fs::write(folder.settings(), text).unwrap();
+    let daemon = Daemon::start(&folder, None);
+    let made = folder.path().join("tls/certificate.pem");
+    let first = std::fs::read(&made).unwrap();
+    let client = Client::new(address, &made);
+    assert_eq!(client.get("/api/v1/setup"), json!({"set_up": false}));
+    let key = std::fs::metadata(folder.path().join("tls/key.pem")).unwrap();
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    assert!(daemon.stop().success());
+
+    let _daemon = Daemon::start(&folder, None);
+    assert_eq!(std::fs::read(&made).unwrap(), first, "it was made anew");
+    assert_eq!(client.get("/api/v1/setup"), json!({"set_up": false}));
 }
 
 #[test]
