@@ -19,7 +19,7 @@ use crate::cookies;
 use crate::mistakes::{Mistakes, Object};
 use crate::problem::{Kind, Problem};
 use crate::query;
-use crate::request::{Json, JsonAnswer, Path};
+use crate::request::{Json, JsonAnswer, MaybeJson, Path};
 use crate::sessions::{self, SessionList};
 use crate::tokens::TokenView;
 use crate::users::{self, UserView, password};
@@ -81,6 +81,17 @@ pub(crate) struct ConfirmBody {
     /// The password.
     #[schema(write_only)]
     password: String,
+}
+
+/// The password, of who has one.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes in the document what is read")]
+pub(crate) struct ReauthenticateBody {
+    /// The password; not needed by who has none, nor by who has just signed
+    /// in and has to set codes up before anything else.
+    #[schema(write_only)]
+    password: Option<String>,
 }
 
 /// What an authenticator is set up with; it is not shown again.
@@ -274,15 +285,33 @@ fn passwords<const N: usize>(body: &Value, names: [&str; N]) -> Result<[SecretTe
     mistakes.or(Kind::Invalid, texts)
 }
 
+/// The password in `body`, if it has one.
+fn read_password(body: &Value) -> Result<Option<SecretText>, Problem> {
+    let mistakes = Mistakes::default();
+    let read = Object::read(body, "", &["password"], &mistakes).map(|body| {
+        let password = password(&body, "password");
+        password.map(|password| SecretText::new(password.to_owned()))
+    });
+    mistakes.or(Kind::Invalid, read)
+}
+
 /// Begins to set up an authenticator (TOTP, RFC 6238).
 ///
-/// It is on only once a first code was sent with PUT.
+/// It is on only once a first code was sent with PUT. It takes the password
+/// again, so that whoever borrows a session for a moment does not keep the
+/// account.
 #[utoipa::path(
     post,
     path = "/me/totp",
     tag = "access",
+    request_body(content = Option<ReauthenticateBody>, content_type = "application/json"),
     responses(
         (status = 200, description = "What the authenticator is set up with, this once", body = TotpOfferView),
+        (status = 401, description = "The password is wrong"),
+        (status = 403, description = "The password is missing"),
+        (status = 422, description = "The body has mistakes: all are named"),
+        (status = 429, description = "Too many attempts failed: see Retry-After"),
+        (status = 503, description = "Too many passwords are being hashed; try again"),
         (status = 409, description = "One is set up already, or you are no user"),
     )
 )]
@@ -290,10 +319,15 @@ pub(crate) async fn begin_totp(
     State(api): State<Api>,
     caller: Caller,
     uri: Uri,
+    MaybeJson(body): MaybeJson,
 ) -> Result<JsonAnswer<TotpOfferView>, Problem> {
     query::none(&uri)?;
+    let given = body.filter(|body| !body.is_null());
+    let given = given.as_ref().map(read_password).transpose()?.flatten();
     person(&caller)?;
-    let offer = api.access().begin_totp(&caller, api.now()).await?;
+    let password = given.as_ref().map(SecretText::expose);
+    let begun = api.access().begin_totp(&caller, password, api.now());
+    let offer = begun.await?;
     Ok(JsonAnswer(TotpOfferView {
         uri: offer.uri.expose().to_owned(),
         secret: offer.secret.expose().to_owned(),

@@ -1,7 +1,8 @@
 //! People: who they are, what they may do, and how they prove it.
 //!
 //! Passwords and seeds go in and never come out. Nobody makes, changes or
-//! takes over somebody who may do more than they may themselves.
+//! takes over somebody who may do more than they may themselves: that is asked
+//! of the very revision that is then written.
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ use crate::words::line;
 pub(crate) const PASSWORD_BYTES: usize = 1024;
 
 /// What a list of people is sorted by.
-const SORTS: [&str; 4] = ["name", "created", "updated", "last_login"];
+pub(crate) const SORTS: [&str; 4] = ["name", "created", "updated", "last_login"];
 
 /// Fields that a patch may name, too.
 const FIELDS: [&str; 7] = [
@@ -606,14 +607,23 @@ pub(crate) async fn delete_user(
 ) -> Result<StatusCode, Problem> {
     caller.need_everywhere(Permission::UsersWrite)?;
     query::none(&uri)?;
-    let user = find_to_change(&api, &caller, &asked)?;
-    let expected = require_match(&headers, user.revision)?;
-    api.store()
-        .delete_user(&caller.by(), &user.name, expected, api.now())
-        .await
-        .map_err(|error| not_written(&error, &api.store().inventory()))?;
-    caller.did("user deleted", &user.name.0);
-    Ok(StatusCode::NO_CONTENT)
+    for _ in 0..crate::patch::TRIES {
+        let user = find_to_change(&api, &caller, &asked)?;
+        require_match(&headers, user.revision)?;
+        let by = caller.by();
+        let write = api
+            .store()
+            .delete_user(&by, &user.name, Some(user.revision), api.now());
+        match write.await {
+            Ok(()) => {
+                caller.did("user deleted", &user.name.0);
+                return Ok(StatusCode::NO_CONTENT);
+            }
+            Err(error) if is_changed_meanwhile(&error) => {}
+            Err(error) => return Err(not_written(&error, &api.store().inventory())),
+        }
+    }
+    Err(crate::patch::contended("user"))
 }
 
 /// Gives somebody a new password, which is shown once.
@@ -629,6 +639,7 @@ pub(crate) async fn delete_user(
         (status = 200, description = "The password, this once", body = PasswordView),
         (status = 403, description = "They may do more than you"),
         (status = 404, description = "There is no such user"),
+        (status = 409, description = "Others change this user just now"),
         (status = 503, description = "Too many passwords are being hashed; try again"),
     )
 )]
@@ -640,15 +651,25 @@ pub(crate) async fn reset_password(
 ) -> Result<JsonAnswer<PasswordView>, Problem> {
     caller.need_everywhere(Permission::UsersWrite)?;
     query::none(&uri)?;
-    let user = find_to_change(&api, &caller, &asked)?;
-    let password = api
-        .access()
-        .reset_password(&caller.by(), &user.name, api.now())
-        .await?;
-    caller.did("password reset", &user.name.0);
-    Ok(JsonAnswer(PasswordView {
-        password: password.expose().to_owned(),
-    }))
+    for _ in 0..crate::patch::TRIES {
+        let user = find_to_change(&api, &caller, &asked)?;
+        let by = caller.by();
+        let seen = Some(user.revision);
+        let reset = api
+            .access()
+            .reset_password(&by, &user.name, seen, api.now());
+        match reset.await {
+            Ok(password) => {
+                caller.did("password reset", &user.name.0);
+                return Ok(JsonAnswer(PasswordView {
+                    password: password.expose().to_owned(),
+                }));
+            }
+            Err(AccessError::Store(error)) if is_changed_meanwhile(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(crate::patch::contended("user"))
 }
 
 /// Takes the codes (TOTP) of somebody away who lost them.
@@ -663,6 +684,7 @@ pub(crate) async fn reset_password(
         (status = 204, description = "They have none now"),
         (status = 403, description = "They may do more than you"),
         (status = 404, description = "There is no such user"),
+        (status = 409, description = "They have none, or others change this user just now"),
     )
 )]
 pub(crate) async fn remove_totp(
@@ -673,12 +695,21 @@ pub(crate) async fn remove_totp(
 ) -> Result<StatusCode, Problem> {
     caller.need_everywhere(Permission::UsersWrite)?;
     query::none(&uri)?;
-    let user = find_to_change(&api, &caller, &asked)?;
-    api.access()
-        .remove_totp(&caller.by(), &user.name, api.now())
-        .await?;
-    caller.did("authenticator removed", &user.name.0);
-    Ok(StatusCode::NO_CONTENT)
+    for _ in 0..crate::patch::TRIES {
+        let user = find_to_change(&api, &caller, &asked)?;
+        let by = caller.by();
+        let seen = Some(user.revision);
+        let removed = api.access().remove_totp(&by, &user.name, seen, api.now());
+        match removed.await {
+            Ok(()) => {
+                caller.did("authenticator removed", &user.name.0);
+                return Ok(StatusCode::NO_CONTENT);
+            }
+            Err(AccessError::Store(error)) if is_changed_meanwhile(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(crate::patch::contended("user"))
 }
 
 /// Signs somebody out everywhere.

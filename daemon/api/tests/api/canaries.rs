@@ -68,7 +68,7 @@ async fn person(api: &Served) -> Vec<String> {
     let access = shown(&session, "access_token");
     let totp = "/api/v1/me/totp";
     let offer = api
-        .https_send(Some(&access), "POST", totp, &json!({}))
+        .https_send(Some(&access), "POST", totp, &json!({"password": PASSWORD}))
         .await;
     let seed = shown(&offer.expect(200), "secret");
     let secret = totp_rs::Secret::try_from_base32(&seed).unwrap();

@@ -308,7 +308,12 @@ async fn signing_somebody_out_everywhere_and_taking_their_codes_away() {
         .unwrap()
         .to_owned();
     let begun = api
-        .https_send(Some(&token), "POST", "/api/v1/me/totp", &json!({}))
+        .https_send(
+            Some(&token),
+            "POST",
+            "/api/v1/me/totp",
+            &json!({"password": PASSWORD}),
+        )
         .await;
     begun.expect(200);
 

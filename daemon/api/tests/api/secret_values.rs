@@ -130,7 +130,8 @@ async fn the_daemon_s_own_secrets_are_not_there() {
         .await;
     let session = session.expect(201);
     let token = session["access_token"].as_str();
-    api.https_send(token, "POST", "/api/v1/me/totp", &json!({}))
+    let body = json!({"password": "paint seven quiet otters"});
+    api.https_send(token, "POST", "/api/v1/me/totp", &body)
         .await
         .expect(200);
     let seed = SecretName(".totp/jane".into());

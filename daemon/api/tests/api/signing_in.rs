@@ -342,7 +342,21 @@ async fn codes_are_set_up_proved_needed_and_taken_away_again() {
     let send =
         async |method: &str, body: Value| api.https_send(Some(token), method, totp, &body).await;
 
-    let offer = send("POST", json!({})).await.expect(200);
+    // who borrows a session does not keep the account
+    for nothing in [json!({}), json!({"password": null}), Value::Null] {
+        send("POST", nothing).await.expect(403);
+    }
+    let wrong = send("POST", json!({"password": NEXT_PASSWORD})).await;
+    wrong.expect(401);
+    let mistaken = send("POST", json!({"password": 1, "old": "x"})).await;
+    let places: Vec<String> = mistaken
+        .mistakes(422)
+        .into_iter()
+        .map(|(at, _)| at)
+        .collect();
+    assert_eq!(places, ["/old", "/password"]);
+    let offer = send("POST", json!({"password": PASSWORD})).await;
+    let offer = offer.expect(200);
     let seed = text(&offer, "secret");
     assert!(text(&offer, "uri").starts_with("otpauth://totp/"));
     // until it is proved nothing is demanded
