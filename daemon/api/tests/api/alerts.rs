@@ -2,12 +2,12 @@ use std::sync::Arc;
 
 use model::{
     Alert, AlertId, AlertState, Channel, Delivery, DeliveryState, DeviceId, DeviceState, Labels,
-    NotificationEvent, OutboxId, RuleName, Severity,
+    NotificationEvent, OutboxId, Permission, Role, RuleName, Severity,
 };
 use serde_json::{Value, json};
 use store::Judgement;
 
-use crate::harness::{NOW, Served, served};
+use crate::harness::{NOW, Served, binding, new_token, served};
 
 pub(crate) fn alert(id: u64, device: DeviceId, name: &str, state: AlertState) -> Alert {
     Alert {
@@ -208,10 +208,45 @@ async fn a_test_goes_to_those_who_get_alerts_or_to_whom_one_names() {
     let places: Vec<String> = answer.mistakes(422).into_iter().map(|m| m.0).collect();
     assert_eq!(places, ["/to/1", "/to/2", "/to/3"]);
 
+    api.post("/api/v1/notify/test", &Value::Null)
+        .await
+        .expect(202);
+    let by_hand = api.get("/api/v1/audit?action=notification.test").await;
+    let by_hand = by_hand.expect(200)["items"].as_array().unwrap().clone();
+    assert_eq!(by_hand.len(), 4);
+    assert!(by_hand[3]["actor"].as_str().unwrap().starts_with("uid:"));
+
     *api.daemon.recipients.lock().unwrap() = None;
     let problem = api
         .post("/api/v1/notify/test", &json!({}))
         .await
         .expect(409);
     assert!(problem["detail"].as_str().unwrap().contains("[mail]"));
+}
+
+#[tokio::test]
+async fn only_an_administrator_names_whom_a_test_goes_to() {
+    let api = served().await;
+    api.set_up().await;
+    let operator = api.role(Role::Operator, None).await;
+    let testing = [Permission::NotificationsTest];
+    let limited = new_token("limited", vec![binding(Role::Admin, None)], &testing);
+    let limited = api.token(limited).await;
+    let admin = api.role(Role::Admin, None).await;
+    let send = async |token: &str, body: Value| {
+        let path = "/api/v1/notify/test";
+        api.https_send(Some(token), "POST", path, &body).await
+    };
+    let elsewhere = json!({"to": ["ops@example.com", "x@elsewhere.example"]});
+    for token in [&operator, &limited] {
+        let refused = send(token, elsewhere.clone()).await;
+        assert_eq!(refused.mistakes(403)[0].0, "/to");
+        send(token, json!({"to": ["ops@example.com"]}))
+            .await
+            .expect(202);
+        send(token, json!({})).await.expect(202);
+    }
+    send(&admin, elsewhere).await.expect(202);
+    let list = api.get("/api/v1/outbox").await.expect(200);
+    assert_eq!(list["items"].as_array().unwrap().len(), 6);
 }
