@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream};
 use model::{AuditOutcome, AuditRecord, Digest, Permission, TenantName};
 use serde::Serialize;
 use serde_json::Value;
-use store::{AuditAsk, AuditVerdict, OutcomeIs, Store};
+use store::{AuditAsk, AuditPage, AuditVerdict, OutcomeIs, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
@@ -41,10 +41,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// When they come again.
 const BUSY_FOR: Duration = Duration::from_secs(5);
 
-/// Bytes of a filter.
-const FILTER_BYTES: usize = 256;
+/// Characters of a filter.
+pub(crate) const FILTER_LETTERS: usize = 256;
 
-const OUTCOMES: [&str; 2] = ["done", "denied"];
+pub(crate) const OUTCOMES: [&str; 2] = ["done", "denied"];
 
 /// The columns of an export.
 const COLUMNS: [&str; 14] = [
@@ -122,7 +122,8 @@ pub(crate) struct AuditView {
 pub(crate) struct AuditList {
     /// The lines, newest first.
     items: Vec<AuditView>,
-    /// `cursor` of the next page; null on the last one.
+    /// `cursor` of the next page; null on the last one. A page of few that meet
+    /// the filters among very many can be short or empty, and yet have one.
     next: Option<String>,
 }
 
@@ -367,23 +368,23 @@ pub(crate) async fn list_audit(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let (ask, limit) = read(&api, &caller, &uri)?;
+    let ask = read(&api, &caller, &uri)?;
     match Form::wanted(&headers) {
-        Form::Page => one_page(&api, ask, limit).await,
+        Form::Page => one_page(&api, ask).await,
         form => export(api, ask, form).await,
     }
 }
 
-/// What is asked for of what the caller may see, and how many lines a page has.
-fn read(api: &Api, caller: &Caller, uri: &Uri) -> Result<(AuditAsk, usize), Problem> {
+/// What is asked for of what the caller may see.
+fn read(api: &Api, caller: &Caller, uri: &Uri) -> Result<AuditAsk, Problem> {
     let known = [
         "actor", "action", "object", "tenant", "outcome", "from", "to", "q", "limit", "cursor",
     ];
     let query = Query::read(uri, &known)?;
     let text = |name: &str| {
         let text = query.one(name)?;
-        if text.len() > FILTER_BYTES {
-            let message = format!("{name} has at most {FILTER_BYTES} bytes");
+        if text.chars().count() > FILTER_LETTERS {
+            let message = format!("{name} has at most {FILTER_LETTERS} characters");
             query.mistakes.parameter(name, message);
         }
         Some(text.to_owned())
@@ -392,7 +393,6 @@ fn read(api: &Api, caller: &Caller, uri: &Uri) -> Result<(AuditAsk, usize), Prob
         let read = when::read(query.one(name)?, api.now());
         read.map_err(|why| query.mistakes.parameter(name, why)).ok()
     };
-    let limit = page::limit(&query);
     let ask = AuditAsk {
         actor: text("actor"),
         action: text("action"),
@@ -403,9 +403,9 @@ fn read(api: &Api, caller: &Caller, uri: &Uri) -> Result<(AuditAsk, usize), Prob
         to: time("to"),
         text: text("q"),
         before: page::before(&query)?,
-        limit,
+        limit: page::limit(&query),
     };
-    query.or((ask, limit))
+    query.or(ask)
 }
 
 fn read_outcome(query: &Query) -> Option<OutcomeIs> {
@@ -433,15 +433,12 @@ fn seen(caller: &Caller, asked: Option<TenantName>) -> Option<Vec<TenantName>> {
     }
 }
 
-async fn one_page(api: &Api, mut ask: AuditAsk, limit: usize) -> Result<Response, Problem> {
-    // one more says whether there is a further page
-    ask.limit = limit + 1;
+async fn one_page(api: &Api, ask: AuditAsk) -> Result<Response, Problem> {
     let turn = turn(&api.audit_turns().reads, PATIENCE).await?;
-    let mut records = lines(api, &ask, turn).await?;
-    let next = page::cut(&mut records, limit, |record| record.seq);
+    let page = lines(api, &ask, turn).await?;
     Ok(JsonAnswer(AuditList {
-        items: records.iter().map(AuditView::from).collect(),
-        next,
+        items: page.lines.iter().map(AuditView::from).collect(),
+        next: page.looked_to.map(page::newest_first),
     })
     .into_response())
 }
@@ -474,11 +471,11 @@ async fn lines(
     api: &Api,
     ask: &AuditAsk,
     turn: OwnedSemaphorePermit,
-) -> Result<Vec<AuditRecord>, Problem> {
+) -> Result<AuditPage, Problem> {
     let ask = ask.clone();
     let read = move |store: &Store| {
         let _until_it_is_read = turn;
-        store.audit(&ask)
+        store.audit_page(&ask)
     };
     api.read(read).await
 }
@@ -501,20 +498,21 @@ impl Export {
         let failed = |problem: Problem| io::Error::other(problem.detail().to_owned());
         let patience = self.api.limits().request_timeout;
         let turn = turn(&self.api.audit_turns().reads, patience).await;
-        let records = lines(&self.api, &self.ask, turn.map_err(failed)?).await;
-        self.written(&records.map_err(failed)?, false).map(Some)
+        let page = lines(&self.api, &self.ask, turn.map_err(failed)?).await;
+        self.written(&page.map_err(failed)?, false).map(Some)
     }
 
-    /// `records` as they are written, and what comes after them.
-    fn written(&mut self, records: &[AuditRecord], first: bool) -> Result<Bytes, io::Error> {
+    /// The lines of `page` as they are written; afterwards what comes next is
+    /// what the page did not look at.
+    fn written(&mut self, page: &AuditPage, first: bool) -> Result<Bytes, io::Error> {
         let mut bytes = match first {
             true => self.form.head()?,
             false => Vec::new(),
         };
-        bytes.extend(self.form.write(records)?);
-        match records.last() {
-            Some(last) if records.len() == self.ask.limit => self.ask.before = Some(last.seq),
-            _ => self.ask.limit = 0,
+        bytes.extend(self.form.write(&page.lines)?);
+        match page.looked_to {
+            Some(seq) => self.ask.before = Some(seq),
+            None => self.ask.limit = 0,
         }
         Ok(bytes.into())
     }

@@ -14,15 +14,9 @@ pub(crate) const LIMIT_DEFAULT: usize = 100;
 /// stays in bounds.
 pub(crate) const LIMIT_MAX: usize = 1_000;
 
-/// Cuts `items` of a newest-first list, which has one more than `limit` if
-/// there is a further page, and returns that page's cursor.
-pub(crate) fn cut<T>(items: &mut Vec<T>, limit: usize, id: impl Fn(&T) -> u64) -> Option<String> {
-    let more = items.len() > limit;
-    items.truncate(limit);
-    items
-        .last()
-        .filter(|_| more)
-        .map(|last| Cursor::at("newest", "", id(last)).to_string())
+/// The cursor of a newest-first list that goes on below `id`.
+pub(crate) fn newest_first(id: u64) -> String {
+    Cursor::at("newest", "", id).to_string()
 }
 
 /// Items looked through for one page that only shows some of them: who sees few
@@ -49,7 +43,7 @@ pub(crate) fn seen<T, E>(
     id: impl Fn(&T) -> u64,
     is_seen: impl Fn(&T) -> bool,
 ) -> Result<Page<T>, E> {
-    let cursor = |id: Option<u64>| id.map(|id| Cursor::at("newest", "", id).to_string());
+    let cursor = |id: Option<u64>| id.map(newest_first);
     let mut items = Vec::new();
     // one more than is asked for says whether there is a further page
     let mut at_once = limit + 1;
