@@ -23,7 +23,7 @@ use crate::query::{self, Query};
 use crate::request::{JsonAnswer, Path};
 
 /// The words of an alert's state.
-const STATES: [&str; 4] = ["pending", "firing", "unreachable", "resolved"];
+pub(crate) const STATES: [&str; 4] = ["pending", "firing", "unreachable", "resolved"];
 
 /// Deliveries looked through for those of one alert: newest first, and no
 /// further back than the alert began.

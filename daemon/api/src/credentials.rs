@@ -32,10 +32,10 @@ use crate::secret_routes;
 use crate::sorted::{Sorted, time_key};
 
 /// What a list of credentials is sorted by.
-const SORTS: [&str; 2] = ["name", "updated"];
+pub(crate) const SORTS: [&str; 2] = ["name", "updated"];
 
 /// The kinds of credential.
-const KINDS: [&str; 1] = ["snmp-v2c"];
+pub(crate) const KINDS: [&str; 1] = ["snmp-v2c"];
 
 /// A credential without its secret.
 #[derive(Debug, Serialize, ToSchema)]

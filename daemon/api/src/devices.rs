@@ -38,13 +38,13 @@ const SEARCH_BYTES: usize = 256;
 const PATCH_TRIES: usize = 5;
 
 /// What a list of devices is sorted by; `-` before it turns it around.
-const SORTS: [&str; 13] = [
+pub(crate) const SORTS: [&str; 13] = [
     "id", "name", "address", "kind", "vendor", "model", "os", "site", "location", "state",
     "created", "updated", "tenant",
 ];
 
 /// The words of a device's state.
-const STATES: [&str; 6] = [
+pub(crate) const STATES: [&str; 6] = [
     "up",
     "problem",
     "down",

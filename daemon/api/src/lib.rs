@@ -60,6 +60,7 @@ mod span;
 mod stall;
 mod status;
 mod strict_json;
+mod taken;
 mod telemetry;
 mod tenants;
 pub mod tls;

@@ -60,8 +60,8 @@ fn location(url: &str) -> Result<(HeaderName, HeaderValue), Problem> {
     path = "/oidc/callback",
     tag = "access",
     params(
-        ("code" = Option<String>, Query, description = "What the provider gave"),
-        ("state" = Option<String>, Query, description = "What we gave, again"),
+        ("code" = String, Query, description = "What the provider gave; there is an error in its place if it let nobody in"),
+        ("state" = String, Query, description = "What we gave, again"),
         ("iss" = Option<String>, Query, description = "Who the provider is (RFC 9207)"),
         ("error" = Option<String>, Query, description = "Why the provider let nobody in"),
         ("error_description" = Option<String>, Query, description = "The same in words"),

@@ -11,7 +11,7 @@ use utoipa::openapi::{Content, Info, License, OpenApi, Ref, RefOr, Response, Sch
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::problem::{Document, InTheWay, Mistake, Problem};
-use crate::{query, router};
+use crate::{query, router, taken};
 
 /// The document as JSON, indented.
 ///
@@ -50,6 +50,7 @@ pub(crate) fn document() -> OpenApi {
     add_problem_schemas(&mut document);
     add_security_schemes(&mut document);
     require_what_is_always_there(&mut document);
+    taken::say(&mut document);
     for item in document.paths.paths.values_mut() {
         router::operations(item).for_each(describe_problems);
     }

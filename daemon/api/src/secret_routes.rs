@@ -25,10 +25,10 @@ use crate::sorted::{Sorted, time_key};
 use crate::words::{line, qualified};
 
 /// Bytes of a value: a key or a certificate, not a file.
-const VALUE_BYTES: usize = 32 * 1024;
+pub(crate) const VALUE_BYTES: usize = 32 * 1024;
 
 /// What a list of secrets is sorted by.
-const SORTS: [&str; 4] = ["name", "created", "updated", "age"];
+pub(crate) const SORTS: [&str; 4] = ["name", "created", "updated", "age"];
 
 /// A secret without its value.
 #[derive(Debug, Serialize, ToSchema)]

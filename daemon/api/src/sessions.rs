@@ -26,16 +26,19 @@ use crate::users::password;
 const AGENT_BYTES: usize = 200;
 
 /// Bytes of a name or a code that somebody signs in with.
-const TYPED_BYTES: usize = 256;
+pub(crate) const TYPED_BYTES: usize = 256;
 
 /// Bytes of a refresh token: ours are far shorter.
-const TOKEN_BYTES: usize = 512;
+pub(crate) const TOKEN_BYTES: usize = 512;
 
 /// When somebody tries again who came when there were too many sessions.
 const FULL_FOR: Duration = Duration::from_secs(60);
 
 /// What a list of sessions is sorted by.
-const SORTS: [&str; 4] = ["user", "created", "used", "expires"];
+pub(crate) const SORTS: [&str; 4] = ["user", "created", "used", "expires"];
+
+/// What a list of one's own sessions is sorted by.
+pub(crate) const OWN_SORTS: [&str; 3] = ["created", "used", "expires"];
 
 /// What somebody signs in with.
 #[derive(ToSchema)]
@@ -395,7 +398,7 @@ fn page(
 /// The caller's own sessions, for `me`.
 pub(crate) fn own(api: &Api, caller: &Caller, uri: &Uri) -> Result<SessionList, Problem> {
     let query = Query::read(uri, &["sort", "limit", "cursor"])?;
-    let sorted = Sorted::read(&query, &["created", "used", "expires"])?;
+    let sorted = Sorted::read(&query, &OWN_SORTS)?;
     query.or(())?;
     let name = caller.user.as_ref().map(|user| &user.name);
     let of = |session: &SessionRecord| Some(&session.user) == name;

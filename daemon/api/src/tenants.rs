@@ -23,7 +23,7 @@ use crate::sorted::{Sorted, time_key};
 use crate::words::line;
 
 /// What a list of tenants is sorted by.
-const SORTS: [&str; 3] = ["name", "created", "updated"];
+pub(crate) const SORTS: [&str; 3] = ["name", "created", "updated"];
 
 /// Fields that a patch may name, too.
 const FIELDS: [&str; 2] = ["note", "quota"];

@@ -28,10 +28,10 @@ use crate::sorted::{Sorted, time_key};
 use crate::words::qualified;
 
 /// What a list of tokens is sorted by.
-const SORTS: [&str; 5] = ["name", "id", "created", "expires", "last_used"];
+pub(crate) const SORTS: [&str; 5] = ["name", "id", "created", "expires", "last_used"];
 
 /// How a service proves that it has the token.
-const KINDS: [&str; 2] = ["bearer", "hmac"];
+pub(crate) const KINDS: [&str; 2] = ["bearer", "hmac"];
 
 /// Requests per minute that a token can be given, and what one gets that is
 /// given no number.

@@ -148,3 +148,111 @@ async fn the_document_is_served() {
     let served = api.get("/api/v1/openapi.json").await;
     assert_eq!(served.body, api::openapi());
 }
+
+/// The lists without a variable part in their path, with their parameters.
+fn lists() -> Vec<(String, Vec<Value>)> {
+    let lists = operations(&document()).into_iter();
+    lists
+        .filter(|(path, method, _)| method == "get" && !path.contains('{'))
+        .map(|(path, _, operation)| {
+            let parameters = operation["parameters"].as_array();
+            (path, parameters.cloned().unwrap_or_default())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_words_and_numbers_that_the_document_offers_are_those_that_are_taken() {
+    let api = served().await;
+    api.set_up().await;
+    let mut asked = 0;
+    for (path, parameters) in lists() {
+        for parameter in parameters {
+            let name = parameter["name"].as_str().unwrap();
+            let schema = &parameter["schema"];
+            let values = schema.get("items").unwrap_or(schema);
+            let ask = async |value: &str| api.get(&format!("{path}?{name}={value}")).await.status;
+            if let Some(words) = values["enum"].as_array() {
+                for word in words {
+                    let word = word.as_str().unwrap();
+                    assert_eq!(ask(word).await, 200, "{path}?{name}={word}");
+                    asked += 1;
+                }
+                assert_eq!(ask("zz").await, 400, "{path}?{name}");
+            }
+            if name == "limit" {
+                let (least, most) = (&schema["minimum"], &schema["maximum"]);
+                let (least, most) = (least.as_u64().unwrap(), most.as_u64().unwrap());
+                for (limit, status) in
+                    [(least - 1, 400), (least, 200), (most, 200), (most + 1, 400)]
+                {
+                    assert_eq!(
+                        ask(&limit.to_string()).await,
+                        status,
+                        "{path}?limit={limit}"
+                    );
+                }
+            }
+            if ["sort", "state", "role", "kind", "severity", "outcome"].contains(&name)
+                && path.ends_with('s')
+            {
+                assert!(values["enum"].is_array(), "{path}?{name}");
+            }
+        }
+    }
+    assert!(asked > 60, "{asked}");
+}
+
+#[test]
+fn bodies_say_which_words_and_how_long_texts_they_take() {
+    let document = document();
+    let field = |body: &str, field: &str| {
+        document["components"]["schemas"][body]["properties"][field].clone()
+    };
+    let roles = ["ADMIN", "OPERATOR", "AUDITOR", "READONLY"];
+    assert_eq!(
+        field("BindingBody", "role")["enum"],
+        serde_json::json!(roles)
+    );
+    assert_eq!(
+        field("NewTokenBody", "kind")["enum"],
+        serde_json::json!(["bearer", "hmac", null])
+    );
+    assert!(
+        field("NewTokenBody", "permissions")["items"]["enum"]
+            .as_array()
+            .unwrap()
+            .len()
+            > 20
+    );
+    assert_eq!(field("RuleBody", "severity")["enum"][2], "critical");
+    for (body, name) in [
+        ("NewUserBody", "password"),
+        ("SetupBody", "password"),
+        ("SignInBody", "password"),
+        ("PasswordBody", "new"),
+        ("DeviceBody", "name"),
+        ("NewDeviceBody", "name"),
+        ("NewTokenBody", "name"),
+    ] {
+        let field = field(body, name);
+        assert!(
+            field["minLength"].as_u64() >= Some(1),
+            "{body} {name}: {field}"
+        );
+        assert!(field["maxLength"].is_u64(), "{body} {name}: {field}");
+    }
+    // null would be refused
+    assert_eq!(field("TokenBody", "expires")["type"], "string");
+    let patch = &document["paths"]["/api/v1/devices/{device}"]["patch"]["requestBody"]["content"];
+    let patch = &patch["application/merge-patch+json"]["schema"]["$ref"];
+    assert_eq!(patch, "#/components/schemas/DevicePatchBody");
+    assert!(field("NewDeviceBody", "snmp_community").is_object());
+    // what an answer is made of beside other fields cannot be closed
+    let text = document["components"]["schemas"].to_string();
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        let closed = schema["additionalProperties"] == false;
+        let part = format!("\"allOf\":[{{\"$ref\":\"#/components/schemas/{name}\"");
+        assert!(!(closed && text.contains(&part)), "{name}");
+    }
+}

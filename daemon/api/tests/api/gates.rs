@@ -191,10 +191,7 @@ async fn an_address_that_fails_too_often_waits_and_who_is_known_there_does_not()
 #[tokio::test]
 async fn only_a_trusted_proxy_says_for_whom_it_speaks() {
     let loopback = Network::new("127.0.0.0".parse().unwrap(), 8).unwrap();
-    for (proxies, expected) in [
-        (Vec::new(), "127.0.0.1"),
-        (vec![loopback], "198.51.100.7"),
-    ] {
+    for (proxies, expected) in [(Vec::new(), "127.0.0.1"), (vec![loopback], "198.51.100.7")] {
         let api = served_and_set_up(Limits {
             trusted_proxies: proxies,
             ..limits()
