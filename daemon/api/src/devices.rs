@@ -33,9 +33,9 @@ use crate::request::{Json, JsonAnswer, Path, etag, require_match};
 /// Bytes of a search; names are shorter.
 const SEARCH_BYTES: usize = 256;
 
-/// How often a patch is applied anew to a device that others change at the
+/// How often a change is applied anew to a device that others change at the
 /// same time.
-const PATCH_TRIES: usize = 5;
+const TRIES: usize = 5;
 
 /// What a list of devices is sorted by; `-` before it turns it around.
 pub(crate) const SORTS: [&str; 13] = [
@@ -392,6 +392,32 @@ pub(crate) fn may_place(caller: &Caller, draft: &DeviceDraft) -> Result<(), Prob
     }
 }
 
+/// Refuses unless the caller may have the credential in `draft` shown where
+/// `draft` points. A poll sends an SNMP community in clear: who names one for a
+/// device, or points a device that has one somewhere else, can read it.
+pub(crate) fn may_point(
+    caller: &Caller,
+    before: Option<&Device>,
+    draft: &DeviceDraft,
+) -> Result<(), Problem> {
+    let Some(credential) = &draft.credential else {
+        return Ok(());
+    };
+    let stays = before.is_some_and(|before| {
+        before.credential.as_ref() == Some(credential)
+            && before.address == draft.address
+            && before.poll.snmp.port == draft.poll.snmp.port
+    });
+    let (write, tenant) = (Permission::CredentialsWrite, TenantName::of(&credential.0));
+    if stays || caller.on_tenant(write, &tenant) {
+        return Ok(());
+    }
+    Err(Problem::forbidden(format!(
+        "a device is given a credential, or one that has a credential another address or SNMP port, by who has the permission {} for all of the tenant {tenant}; a new device can bring its own snmp_community",
+        write.word()
+    )))
+}
+
 /// Enters a device.
 ///
 /// It is polled within seconds. With `snmp_community` a credential named after
@@ -422,6 +448,7 @@ pub(crate) async fn create_device(
     let draft = read_draft(&api, &caller, &home(&caller), &body, &mistakes);
     let mut draft = mistakes.or(Kind::Invalid, draft)?;
     may_place(&caller, &draft)?;
+    may_point(&caller, None, &draft)?;
     let credential = match community {
         Some(community) => Some(with_credential(&api, &caller, &mut draft, &community).await?),
         None => None,
@@ -489,6 +516,7 @@ fn read_changed(
     let draft = read_draft(api, caller, &device.tenant, body, &mistakes);
     let mut draft = mistakes.or(Kind::Invalid, draft)?;
     may_place(caller, &draft)?;
+    may_point(caller, Some(device), &draft)?;
     let inventory = api.store().inventory();
     let unseen = device.parents.iter().copied().filter(|parent| {
         let parent = inventory.device(*parent);
@@ -532,16 +560,88 @@ pub(crate) async fn replace_device(
     Json(body): Json,
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
-    let device = find(&api, &caller, Permission::DevicesWrite, &asked)?;
-    let revision = require_match(&headers, device.revision)?;
-    let draft = read_changed(&api, &caller, &device, &body)?;
-    let changed = api
-        .store()
-        .replace_device(&caller.by(), device.id, draft, revision, api.now())
-        .await
-        .map_err(|error| failed(&api, &caller, &error))?;
-    caller.did("device changed", &changed.name);
-    Ok(shown(&api, &caller, StatusCode::OK, &changed))
+    change(&api, &caller, &headers, &asked, Change::Replace(&body)).await
+}
+
+/// What is done to a device.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    Replace(&'a Value),
+    Merge(&'a Value),
+    Delete,
+}
+
+impl Change<'_> {
+    fn permission(self) -> Permission {
+        match self {
+            Change::Replace(_) | Change::Merge(_) => Permission::DevicesWrite,
+            Change::Delete => Permission::DevicesDelete,
+        }
+    }
+
+    fn done(self) -> &'static str {
+        match self {
+            Change::Replace(_) | Change::Merge(_) => "device changed",
+            Change::Delete => "device deleted",
+        }
+    }
+
+    /// What `device` is to become; `None`: deleted.
+    fn draft(
+        self,
+        api: &Api,
+        caller: &Caller,
+        device: &Device,
+    ) -> Result<Option<DeviceDraft>, Problem> {
+        match self {
+            Change::Replace(body) => read_changed(api, caller, device, body).map(Some),
+            Change::Merge(patch) => {
+                let mut body = body_of(api, caller, device);
+                merge(&mut body, patch);
+                read_changed(api, caller, device, &body).map(Some)
+            }
+            Change::Delete => Ok(None),
+        }
+    }
+}
+
+/// Changes the device as it was when the caller's right to was looked at: if
+/// somebody else was faster, all of it is looked at again.
+async fn change(
+    api: &Api,
+    caller: &Caller,
+    headers: &HeaderMap,
+    asked: &str,
+    change: Change<'_>,
+) -> Result<Response, Problem> {
+    let (store, by) = (api.store(), caller.by());
+    let id = find(api, caller, change.permission(), asked)?
+        .id
+        .to_string();
+    let mut last = Problem::new(
+        Kind::Conflict,
+        "others change this device just now; try again",
+    );
+    for _ in 0..TRIES {
+        let device = find(api, caller, change.permission(), &id)?;
+        require_match(headers, device.revision)?;
+        let (seen, now) = (Some(device.revision), api.now());
+        let written = match change.draft(api, caller, &device)? {
+            Some(draft) => store.replace_device(&by, device.id, draft, seen, now).await,
+            None => store.delete_device(&by, device.id, seen, now).await,
+        };
+        match written {
+            Ok(changed) => {
+                caller.did(change.done(), &changed.name);
+                return Ok(shown(api, caller, StatusCode::OK, &changed));
+            }
+            Err(error @ WriteError::Refused(Refusal::RevisionMismatch { .. })) => {
+                last = failed(api, caller, &error);
+            }
+            Err(error) => return Err(failed(api, caller, &error)),
+        }
+    }
+    Err(last)
 }
 
 /// Changes some fields of a device.
@@ -580,33 +680,7 @@ pub(crate) async fn patch_device(
         mistakes.at("", "a merge patch of a device is an object");
         return Err(mistakes.problem(Kind::Invalid));
     }
-    let write = Permission::DevicesWrite;
-    let id = find(&api, &caller, write, &asked)?.id.to_string();
-    let by = caller.by();
-    let mut last = Problem::new(
-        Kind::Conflict,
-        "others change this device just now; try again",
-    );
-    for _ in 0..PATCH_TRIES {
-        let device = find(&api, &caller, write, &id)?;
-        require_match(&headers, device.revision)?;
-        let mut body = body_of(&api, &caller, &device);
-        merge(&mut body, &patch);
-        let draft = read_changed(&api, &caller, &device, &body)?;
-        let (seen, now) = (Some(device.revision), api.now());
-        let write = api.store().replace_device(&by, device.id, draft, seen, now);
-        match write.await {
-            Ok(changed) => {
-                caller.did("device changed", &changed.name);
-                return Ok(shown(&api, &caller, StatusCode::OK, &changed));
-            }
-            Err(error @ WriteError::Refused(Refusal::RevisionMismatch { .. })) => {
-                last = failed(&api, &caller, &error);
-            }
-            Err(error) => return Err(failed(&api, &caller, &error)),
-        }
-    }
-    Err(last)
+    change(&api, &caller, &headers, &asked, Change::Merge(&patch)).await
 }
 
 fn body_of(api: &Api, caller: &Caller, device: &Device) -> Value {
@@ -664,15 +738,7 @@ pub(crate) async fn delete_device(
     uri: Uri,
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
-    let device = find(&api, &caller, Permission::DevicesDelete, &asked)?;
-    let revision = require_match(&headers, device.revision)?;
-    let deleted = api
-        .store()
-        .delete_device(&caller.by(), device.id, revision, api.now())
-        .await
-        .map_err(|error| failed(&api, &caller, &error))?;
-    caller.did("device deleted", &deleted.name);
-    Ok(shown(&api, &caller, StatusCode::OK, &deleted))
+    change(&api, &caller, &headers, &asked, Change::Delete).await
 }
 
 /// Restores a deleted device.

@@ -6,6 +6,7 @@
 //! into the audit log here, wherever in a handler it was that they were.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use access::{AccessError, Origin, Restriction, Shown, SignedHeader};
 use axum::extract::{MatchedPath, Request, State};
@@ -21,12 +22,16 @@ use crate::Api;
 use crate::answer::RequestId;
 use crate::caller::Caller;
 use crate::problem::{Kind, Problem};
-use crate::request::{Peer, buffered};
+use crate::request::{Peer, buffered, patience};
 use crate::{cookies, idempotency, proxies};
 
 /// Characters of a path that are written down: who asks for what is not there
 /// shall not fill the log.
 const PATH_CHARS: usize = 256;
+
+/// How long the body of somebody may take who has proved nothing yet: whether
+/// the signature is theirs is known only with the body.
+const UNPROVED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the network sees of an appliance that is not set up.
 const BEFORE_SETUP: [&str; 7] = [
@@ -126,7 +131,11 @@ pub(crate) async fn gate(State(api): State<Api>, request: Request, next: Next) -
     match admit(&api, &attempt, request).await {
         Ok((caller, request)) => {
             let by = caller.by();
-            let response = next.run(request).await;
+            let mut response = next.run(request).await;
+            if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+                let problem = problem.without_what_is_hidden(&caller);
+                response.extensions_mut().insert(problem);
+            }
             attempt.note(&api, &by, &response);
             response
         }
@@ -223,8 +232,23 @@ async fn recognise(
     if !known {
         return Ok((refused("no such key"), request));
     }
-    let _place = api.buffer_place().await;
-    let (request, body) = buffered(request, api).await?;
+    // nor does what is no good any more, whatever it says
+    if let Err(error) = api.access().check_signed_time(signed.timestamp, api.now()) {
+        return Ok((Err(error), request));
+    }
+    let read = {
+        let who = attempt.origin.address.map(proxies::counted_by);
+        let who = who.map_or(String::new(), |address| format!("address:{address}"));
+        let _place = api.buffers().take(&who).await;
+        buffered(request, api, patience(api).min(UNPROVED_PATIENCE)).await
+    };
+    let (request, body) = match read {
+        Ok(read) => read,
+        Err(problem) => {
+            count_failure(api, attempt)?;
+            return Err(problem);
+        }
+    };
     let target = request
         .uri()
         .path_and_query()
@@ -285,7 +309,7 @@ fn limit(api: &Api, attempt: &Attempt, caller: &Caller) -> Result<(), Problem> {
         .map_err(|wait| too_many(api, "principal", per_minute, wait))
 }
 
-fn too_many(api: &Api, by: &'static str, per_minute: u32, wait: std::time::Duration) -> Problem {
+fn too_many(api: &Api, by: &'static str, per_minute: u32, wait: Duration) -> Problem {
     api.telemetry().rate_limited(by);
     Problem::new(
         Kind::RateLimited,

@@ -23,7 +23,7 @@ use tracing::{error, warn};
 use crate::Api;
 use crate::caller::Caller;
 use crate::problem::{Kind, Problem};
-use crate::request::buffered;
+use crate::request::{buffered, patience};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -103,8 +103,8 @@ async fn keyed(
     let said = key;
     let key = digest(&[&caller.rate_key(), method, target, &said].map(str::as_bytes));
 
-    let _buffer = api.buffer_place().await;
-    let (request, body) = buffered(request, api).await?;
+    let _buffer = api.buffers().take(&caller.rate_key()).await;
+    let (request, body) = buffered(request, api, patience(api)).await?;
     let kind = request.headers().get(header::CONTENT_TYPE);
     let kind = kind.map_or(&b""[..], HeaderValue::as_bytes);
     let sent = of_body(&said, kind, &body);

@@ -18,9 +18,9 @@ use utoipa::ToSchema;
 use crate::Api;
 use crate::caller::Caller;
 use crate::device_body::{self, Known};
-use crate::devices::{home, may_place};
+use crate::devices::{home, may_place, may_point};
 use crate::mistakes::{Mistakes, did_you_mean};
-use crate::problem::{Kind, Mistake, Problem, not_written, refused};
+use crate::problem::{Kind, Mistake, Problem, not_written, refused, shortened};
 use crate::query;
 use crate::request::{Csv, JsonAnswer};
 
@@ -99,7 +99,7 @@ impl CellMistake {
     fn new(column: Option<&str>, message: impl Into<String>) -> CellMistake {
         CellMistake {
             column: column.map(str::to_owned),
-            message: message.into(),
+            message: shortened(&message.into()),
         }
     }
 }
@@ -367,6 +367,11 @@ fn read_line(
     {
         line.refuse(CellMistake::new(None, problem.detail()));
     }
+    if let Some(draft) = &draft
+        && let Err(problem) = may_point(caller, None, draft)
+    {
+        line.refuse(CellMistake::new(Some("credential"), problem.detail()));
+    }
     if let Some(draft) = &draft {
         line.tenant = draft.tenant.clone();
     }
@@ -461,9 +466,10 @@ async fn enter(api: &Api, caller: &Caller, mut lines: Vec<Line>) -> Result<Vec<L
 
 fn of_refusal(refusal: &Refusal, inventory: &Inventory, caller: &Caller) -> CellMistake {
     let problem = refused(refusal, inventory).without_what_is_hidden(caller);
+    let problem_text = problem.detail().to_owned();
     match problem.into_mistake() {
         Some(mistake) => in_column(mistake),
-        None => CellMistake::new(None, refusal.to_string()),
+        None => CellMistake::new(None, problem_text),
     }
 }
 

@@ -38,6 +38,7 @@ mod openapi;
 mod outbox;
 mod page;
 mod patch;
+mod places;
 mod policy;
 mod problem;
 mod proxies;
@@ -79,7 +80,7 @@ use access::Access;
 use model::Timestamp;
 use secrets::Secrets;
 use store::Store;
-use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, MutexGuard};
 
 pub use daemon::{
     Daemon, DaemonStatus, HttpsStatus, IcmpStatus, MailStatus, PollNowRefused, SchedulerStatus,
@@ -89,18 +90,22 @@ pub use openapi::openapi;
 pub use server::{serve_https, serve_tcp, serve_unix};
 
 use idempotency::InFlight;
+use places::Places;
 use problem::{Kind, Problem};
 use rate::Buckets;
 use rollup::Rollups;
 use telemetry::Telemetry;
 
 /// Imports that go on at once: their tables are the only large bodies, so this
-/// bounds what bodies take in memory.
+/// bounds what bodies take in memory. Nobody has more than one of them.
 const IMPORTS_AT_ONCE: usize = 2;
 
 /// Requests at once whose body is read before their handler runs: those that
 /// are signed or have an `Idempotency-Key`. Bounds what these take in memory.
 const BUFFERED_AT_ONCE: usize = 8;
+
+/// How many of these may be of one principal, or from one address.
+const BUFFERED_OF_ONE: usize = 2;
 
 /// What a client may use of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,8 +164,8 @@ struct Shared {
     limits: Limits,
     telemetry: Telemetry,
     rollups: Rollups,
-    imports: Arc<Semaphore>,
-    buffers: Arc<Semaphore>,
+    imports: Places,
+    buffers: Places,
     audit_turns: audit::Turns,
     in_flight: InFlight,
     addresses: Buckets<IpAddr>,
@@ -198,8 +203,8 @@ impl Api {
             limits,
             telemetry: Telemetry::default(),
             rollups: Rollups::default(),
-            imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
-            buffers: Arc::new(Semaphore::new(BUFFERED_AT_ONCE)),
+            imports: Places::new(IMPORTS_AT_ONCE, 1),
+            buffers: Places::new(BUFFERED_AT_ONCE, BUFFERED_OF_ONE),
             audit_turns: audit::Turns::default(),
             in_flight: InFlight::default(),
             addresses: Buckets::new(),
@@ -238,16 +243,14 @@ impl Api {
         &self.0.rollups
     }
 
-    /// A place among the imports that may go on at once; waits for it.
-    async fn import_place(&self) -> OwnedSemaphorePermit {
-        let place = Arc::clone(&self.0.imports).acquire_owned().await;
-        place.expect("the places for imports are never closed")
+    /// Places for the imports that may go on at once.
+    fn imports(&self) -> &Places {
+        &self.0.imports
     }
 
-    /// A place among the requests whose body is read beforehand; waits for it.
-    async fn buffer_place(&self) -> OwnedSemaphorePermit {
-        let place = Arc::clone(&self.0.buffers).acquire_owned().await;
-        place.expect("the places for bodies are never closed")
+    /// Places for the requests whose body is read beforehand.
+    fn buffers(&self) -> &Places {
+        &self.0.buffers
     }
 
     /// Nobody else makes or changes a rule while this is held.

@@ -24,6 +24,16 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// What a client without a credential, or with a wrong one, can show instead.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"sotp\"");
 
+/// Characters of what was sent that a refusal repeats.
+const QUOTED_CHARS: usize = 200;
+
+/// Characters of one text of a refusal: longer than any of ours, if it repeats
+/// no more than it may.
+const TEXT_CHARS: usize = 800;
+
+/// Bytes that the mistakes of one refusal may take; those after are not named.
+const MISTAKES_BYTES: usize = 5_000;
+
 /// The kinds of problem: stable, each with its own status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -217,8 +227,19 @@ pub(crate) struct Problem {
     detail: String,
     errors: Vec<Mistake>,
     in_the_way: Option<Arc<Device>>,
+    /// What `detail` becomes for who does not see all the devices it names.
+    discreet: Option<Box<Discreet>>,
     retry_after: Option<Duration>,
     denied: Option<String>,
+}
+
+/// A problem whose text names devices.
+#[derive(Clone, Debug)]
+struct Discreet {
+    /// Those devices; `None`: one that is not there any more.
+    named: Vec<Option<Arc<Device>>>,
+    /// The text without them.
+    detail: String,
 }
 
 impl Problem {
@@ -228,6 +249,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             in_the_way: None,
+            discreet: None,
             retry_after: None,
             denied: None,
         }
@@ -299,21 +321,31 @@ impl Problem {
         self
     }
 
-    /// The same problem without the device that is in the way, if the caller
-    /// does not see it: that there is one has to be said, which one has not.
+    /// The same problem, whose text names these devices, with what it says to
+    /// who does not see all of them.
+    fn naming(mut self, named: Vec<Option<Arc<Device>>>, otherwise: impl Into<String>) -> Problem {
+        self.discreet = Some(Box::new(Discreet {
+            named,
+            detail: otherwise.into(),
+        }));
+        self
+    }
+
+    /// The same problem without the devices that are in the way, if the caller
+    /// does not see them: that there are some has to be said, which has not.
+    /// The gate does this with every answer.
     pub(crate) fn without_what_is_hidden(mut self, caller: &Caller) -> Problem {
-        if self
-            .in_the_way
-            .as_ref()
-            .is_some_and(|device| !caller.sees(device))
-        {
-            self.in_the_way = None;
-            self.detail =
-                "another device of the tenant, which you do not see, has it; choose another"
-                    .to_owned();
-            for error in &mut self.errors {
-                error.message.clone_from(&self.detail);
-            }
+        let Some(discreet) = self.discreet.take() else {
+            return self;
+        };
+        let sees = |device: &Option<Arc<Device>>| device.as_ref().is_some_and(|d| caller.sees(d));
+        if discreet.named.iter().all(sees) {
+            return self;
+        }
+        self.in_the_way = None;
+        self.detail = discreet.detail;
+        for error in &mut self.errors {
+            error.message.clone_from(&self.detail);
         }
         self
     }
@@ -330,6 +362,8 @@ impl Problem {
     /// The answer that carries this problem for the request called `instance`.
     pub(crate) fn answer(&self, instance: &str) -> Response {
         let (status, slug, title) = self.kind.words();
+        let detail = shortened(&self.detail);
+        let errors = worth_naming(&self.errors);
         let conflicts_with = self.in_the_way.as_ref().map(|device| InTheWay {
             id: device.id.0,
             name: device.name.clone(),
@@ -338,9 +372,9 @@ impl Problem {
             kind: format!("/problems/{slug}"),
             title,
             status: status.as_u16(),
-            detail: &self.detail,
+            detail: &detail,
             instance,
-            errors: &self.errors,
+            errors: &errors,
             conflicts_with: conflicts_with.as_ref(),
         };
         let body = serde_json::to_vec(&document).expect("a problem is plain text and numbers");
@@ -364,6 +398,70 @@ impl Problem {
     }
 }
 
+/// As many of the mistakes as one answer has room for, at least one.
+fn worth_naming(mistakes: &[Mistake]) -> Vec<Mistake> {
+    let mut bytes = 0;
+    let short = mistakes.iter().map(|mistake| Mistake {
+        pointer: mistake.pointer.as_deref().map(quoted),
+        parameter: mistake.parameter.as_deref().map(quoted),
+        message: shortened(&mistake.message),
+    });
+    let mut named: Vec<Mistake> = Vec::new();
+    for mistake in short {
+        bytes += serde_json::to_vec(&mistake).map_or(0, |text| text.len());
+        if bytes > MISTAKES_BYTES && !named.is_empty() {
+            break;
+        }
+        named.push(mistake);
+    }
+    named
+}
+
+/// What somebody sent, as far as a refusal repeats it.
+pub(crate) fn quoted(sent: &str) -> String {
+    match sent.char_indices().nth(QUOTED_CHARS - 1) {
+        Some((end, last)) if end + last.len_utf8() < sent.len() => format!("{}…", &sent[..end]),
+        _ => sent.to_owned(),
+    }
+}
+
+/// `text` with what it repeats cut: what stands in quotes, and what has no
+/// space in it. Ours is short.
+pub(crate) fn shortened(text: &str) -> String {
+    let mut short = String::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(piece_of(rest));
+        short.push_str(&quoted(piece));
+        rest = after;
+    }
+    match short.char_indices().nth(TEXT_CHARS) {
+        Some((end, _)) => format!("{}…", &short[..end]),
+        None => short,
+    }
+}
+
+/// How long the piece is that `text` begins with: something in quotes with
+/// what is escaped in it, spaces, or what is neither.
+fn piece_of(text: &str) -> usize {
+    let Some(inside) = text.strip_prefix('"') else {
+        let spaces = text.starts_with(' ');
+        let end = text.find(|c: char| c == '"' || (c == ' ') != spaces);
+        return end.unwrap_or(text.len());
+    };
+    let mut escaped = false;
+    for (place, c) in inside.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            // the quote before and this one
+            '"' => return place + 2,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
 /// Handlers return a problem without knowing their request's id: it travels as
 /// an extension and `answer` writes it.
 impl IntoResponse for Problem {
@@ -379,9 +477,15 @@ impl IntoResponse for Problem {
 /// is in the way.
 pub(crate) fn refused(refusal: &Refusal, inventory: &store::Inventory) -> Problem {
     let text = refusal.to_string();
-    let against = |problem: Problem, id: DeviceId| match inventory.device(id) {
-        Some(device) => problem.against(device),
-        None => problem,
+    let found = |id: DeviceId| inventory.device(id).cloned();
+    let against = |problem: Problem, id: DeviceId| {
+        let problem = match inventory.device(id) {
+            Some(device) => problem.against(device),
+            None => problem,
+        };
+        let otherwise =
+            "another device of the tenant, which you do not see, has it; choose another";
+        problem.naming(vec![found(id)], otherwise)
     };
     match refusal {
         Refusal::NoSuchDevice { .. }
@@ -394,26 +498,44 @@ pub(crate) fn refused(refusal: &Refusal, inventory: &store::Inventory) -> Proble
         Refusal::AddressTaken { by, .. } => {
             against(Problem::new(Kind::Conflict, text).at("/address"), *by)
         }
-        Refusal::NoSuchParent { .. } | Refusal::ParentCycle { .. } => {
-            Problem::new(Kind::Invalid, text).at("/parents")
+        Refusal::NoSuchParent { id } | Refusal::ParentCycle { id } => {
+            let otherwise =
+                "one of its parents, which you do not see, is deleted or leads back to the device";
+            let problem = Problem::new(Kind::Invalid, text).at("/parents");
+            problem.naming(vec![found(*id)], otherwise)
         }
         Refusal::NoSuchCredential { .. } => Problem::new(Kind::Invalid, text).at("/credential"),
         Refusal::NoSuchTenant { .. } => Problem::new(Kind::Invalid, text).at("/tenant"),
-        Refusal::OtherTenant { what, .. } => {
-            let place = match *what {
-                "parent" | "device" => "/parents",
-                "secret" => "/secret",
-                _ => "/credential",
+        Refusal::OtherTenant { what, name, .. } => {
+            let (place, is_device) = match *what {
+                "parent" => ("/parents", true),
+                "secret" => ("/secret", false),
+                "credential" => ("/credential", false),
+                // a device behind it
+                _ => ("/tenant", true),
             };
-            Problem::new(Kind::Invalid, text).at(place)
+            let problem = Problem::new(Kind::Invalid, text).at(place);
+            let otherwise =
+                "a device before or behind it, which you do not see, is of another tenant";
+            let id = name.parse().ok().filter(|_| is_device);
+            match is_device {
+                true => problem.naming(vec![id.and_then(|id| found(DeviceId(id)))], otherwise),
+                false => problem,
+            }
         }
         Refusal::BadName { .. } => Problem::new(Kind::Invalid, text).at("/name"),
         Refusal::NameExists { .. } => Problem::new(Kind::Conflict, text).at("/name"),
         Refusal::CertificateTaken { .. } => Problem::new(Kind::Conflict, text).at("/certificate"),
         Refusal::SubjectTaken { .. } => Problem::new(Kind::Conflict, text).at("/oidc"),
         Refusal::RevisionMismatch { .. } => Problem::new(Kind::Precondition, text),
-        Refusal::CredentialInUse { .. }
-        | Refusal::NotDeleted { .. }
+        Refusal::CredentialInUse { name, ids, .. } => {
+            let named = ids.iter().map(|id| found(*id));
+            let otherwise = format!(
+                "the credential \"{name}\" is used by devices, of which you do not see all; give them another one first"
+            );
+            Problem::new(Kind::Conflict, text).naming(named.collect(), otherwise)
+        }
+        Refusal::NotDeleted { .. }
         | Refusal::Deleted { .. }
         | Refusal::RuleFromFile { .. }
         | Refusal::NotParked { .. }
@@ -508,5 +630,32 @@ impl From<SecretsError> for Problem {
             }
             SecretsError::Store(error) => not_written(&error, &store::Inventory::default()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_repeats_little_of_what_was_sent_and_keeps_what_it_says_about_it() {
+        let long = "x y".repeat(100_000);
+        let short = shortened(&format!("there is no device {long:?}; choose another"));
+        assert!(short.starts_with("there is no device \"x yx"), "{short}");
+        assert!(short.ends_with("…; choose another"), "{short}");
+        assert!(short.chars().count() < 250, "{short}");
+
+        let quotes = "\"\\".repeat(1_000);
+        let short = shortened(&format!("{quotes:?} is wrong"));
+        assert!(short.ends_with("… is wrong"), "{short}");
+        let number = shortened(&format!("{} is not a port", "7".repeat(1_000)));
+        assert_eq!(number, format!("{}… is not a port", "7".repeat(199)));
+        let many = shortened(&"ä ".repeat(1_000));
+        assert_eq!(many.chars().count(), 801);
+
+        let plain = "unknown word \"a\\\"b\": known are up, down (\"ä\")";
+        assert_eq!(shortened(plain), plain);
+        assert_eq!(quoted(&"ä".repeat(200)), "ä".repeat(200));
+        assert_eq!(quoted(&"ä".repeat(201)).chars().count(), 200);
     }
 }

@@ -14,9 +14,10 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Api;
+use crate::caller::Caller;
+use crate::places::Place;
 use crate::problem::{Kind, Problem};
 use crate::strict_json;
 
@@ -82,7 +83,7 @@ impl FromRequest<Api> for Json {
         let known = ["application/json", "application/merge-patch+json"];
         expect_type(request.headers(), &known)?;
         let limit = api.limits().body_bytes.min(JSON_BYTES);
-        let body = read_body(request, limit, api).await?;
+        let body = read_body(request, limit, patience(api)).await?;
         strict_json::read(&body).map(Json).map_err(|error| {
             Problem::new(
                 Kind::BadRequest,
@@ -100,7 +101,7 @@ impl FromRequest<Api> for MaybeJson {
 
     async fn from_request(request: Request, api: &Api) -> Result<MaybeJson, Problem> {
         if !request.headers().contains_key(header::CONTENT_TYPE) {
-            let body = read_body(request, JSON_BYTES, api).await?;
+            let body = read_body(request, JSON_BYTES, patience(api)).await?;
             return match body.is_empty() {
                 true => Ok(MaybeJson(None)),
                 false => Err(wrong_type("none", &["application/json"])),
@@ -114,7 +115,7 @@ impl FromRequest<Api> for MaybeJson {
 /// A CSV body (RFC 4180), and the place of one that is read.
 pub(crate) struct Csv {
     pub(crate) body: Bytes,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl FromRequest<Api> for Csv {
@@ -122,8 +123,9 @@ impl FromRequest<Api> for Csv {
 
     async fn from_request(request: Request, api: &Api) -> Result<Csv, Problem> {
         expect_type(request.headers(), &["text/csv"])?;
-        let place = api.import_place().await;
-        let body = read_body(request, api.limits().body_bytes, api).await?;
+        let who = request.extensions().get::<Caller>().map(|c| c.rate_key());
+        let place = api.imports().take(&who.unwrap_or_default()).await;
+        let body = read_body(request, api.limits().body_bytes, patience(api)).await?;
         Ok(Csv {
             body,
             _place: place,
@@ -154,23 +156,31 @@ fn wrong_type(given: &str, known: &[&str]) -> Problem {
 }
 
 /// The request with its body in memory, and that body. The largest that a
-/// handler of this content type would take.
-pub(crate) async fn buffered(request: Request, api: &Api) -> Result<(Request, Bytes), Problem> {
+/// handler of this content type would take, if it comes within `patience`.
+pub(crate) async fn buffered(
+    request: Request,
+    api: &Api,
+    patience: Duration,
+) -> Result<(Request, Bytes), Problem> {
     let is_table = expect_type(request.headers(), &["text/csv"]).is_ok();
     let limit = match is_table {
         true => api.limits().body_bytes,
         false => api.limits().body_bytes.min(JSON_BYTES),
     };
     let (parts, body) = request.into_parts();
-    let body = read_body(Request::from_parts(parts.clone(), body), limit, api).await?;
+    let body = read_body(Request::from_parts(parts.clone(), body), limit, patience).await?;
     let request = Request::from_parts(parts, AxumBody::from(body.clone()));
     Ok((request, body))
 }
 
-/// The whole body, if it is not too large and comes in time: half of what a
-/// request may take, so that there is time left to do what it says.
-async fn read_body(request: Request, limit: usize, api: &Api) -> Result<Bytes, Problem> {
-    let patience: Duration = api.limits().request_timeout / 2;
+/// How long a body may take: half of what a request may take, so that there is
+/// time left to do what it says.
+pub(crate) fn patience(api: &Api) -> Duration {
+    api.limits().request_timeout / 2
+}
+
+/// The whole body, if it is not too large and comes within `patience`.
+async fn read_body(request: Request, limit: usize, patience: Duration) -> Result<Bytes, Problem> {
     let body = request.into_body();
     let stated = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if stated > limit {

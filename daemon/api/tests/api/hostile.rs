@@ -87,6 +87,69 @@ async fn a_body_that_is_too_large_is_refused_before_it_is_read() {
 }
 
 #[tokio::test]
+async fn a_refusal_repeats_little_of_what_was_sent() {
+    let api = served().await;
+    let unbroken = "x".repeat(1_000_000);
+    let spaced = "x ".repeat(500_000);
+    let many: serde_json::Map<_, _> = (0..100)
+        .map(|n| (format!("{n}{}", "x".repeat(9_000)), json!(1)))
+        .collect();
+    let mut sent = vec![("devices", json!(many)), ("users", json!({"tags": many}))];
+    for long in [&unbroken, &spaced] {
+        for body in [
+            json!({"name": long, "address": "10.0.0.1"}),
+            json!({"name": "a", "address": long}),
+            json!({long.as_str(): 1}),
+            json!({"name": "a", "address": "10.0.0.1", "credential": long}),
+            json!({"name": "a", "address": "10.0.0.1", "kind": long, "site": "s"}),
+            json!({"name": "a", "address": "10.0.0.1", "parents": [long]}),
+            json!({"name": "a", "address": "10.0.0.1", "tags": [long], "os": "x"}),
+            json!({"name": "a", "address": "10.0.0.1", "tenant": long}),
+            json!({"name": "a", "address": "10.0.0.1", "poll": {"icmp": {"every": long}}}),
+        ] {
+            sent.push(("devices", body));
+        }
+        sent.push(("users", json!({"name": long, "bindings": []})));
+        sent.push(("users", json!({"name": "a", "bindings": [{"role": long}]})));
+        sent.push(("tenants", json!({"name": long})));
+        sent.push((
+            "tokens",
+            json!({"name": long, "kind": long, "expires": long}),
+        ));
+        sent.push((
+            "sessions",
+            json!({"user": long, "password": long, long.as_str(): 1}),
+        ));
+        sent.push(("rules", json!({"name": long, "severity": long})));
+    }
+    for (resource, body) in sent {
+        let answer = api.post(&format!("/api/v1/{resource}"), &body).await;
+        let told: String = body.to_string().chars().take(80).collect();
+        assert!(
+            (400..500).contains(&answer.status),
+            "{resource} {told} {}",
+            answer.status
+        );
+        assert!(
+            answer.body.len() < 10_000,
+            "{resource} {told} {}",
+            answer.body.len()
+        );
+        for repeated in ["x".repeat(201), "x ".repeat(101)] {
+            assert!(
+                !answer.body.contains(&repeated),
+                "{resource} {told} {}",
+                answer.body
+            );
+        }
+    }
+    let path = format!("/api/v1/{}", "x".repeat(30_000));
+    let answer = api.get(&path).await;
+    answer.expect(404);
+    assert!(answer.body.len() < 1_000, "{}", answer.body);
+}
+
+#[tokio::test]
 async fn a_header_that_is_too_large_or_too_long_is_refused() {
     let api = served().await;
     let large = format!(

@@ -1,6 +1,6 @@
 //! What is not theirs is not there: tenants, sites and tags.
 
-use model::{AlertState, DeviceId, DeviceState, Role};
+use model::{AlertState, DeviceId, DeviceState, Permission, Role};
 use serde_json::{Value, json};
 use store::Judgement;
 
@@ -284,7 +284,7 @@ async fn a_credential_is_its_tenant_s_and_so_is_its_secret() {
     two.get(&two.acme, "/credentials/lab").await.expect(404);
 
     let patch = |credential: &str| json!({"credential": credential});
-    two.send(&two.bonn, "PATCH", "/devices/edge1", patch("acme/lab"))
+    two.send(&two.acme, "PATCH", "/devices/edge1", patch("acme/lab"))
         .await
         .expect(200);
     for wrong in ["lab", "other/lab", "acme/none"] {
@@ -370,6 +370,171 @@ async fn credentials_come_in_pages_with_the_devices_that_the_caller_sees() {
     assert_eq!(seen["items"][1]["devices"], 2);
     let of_one = two.api.get("/api/v1/credentials?tenant=default").await;
     assert_eq!(names(&of_one.expect(200)), ["lab"]);
+}
+
+#[tokio::test]
+async fn a_credential_is_sent_nowhere_new_by_who_may_not_change_it() {
+    let two = two().await;
+    let body = json!({"kind": "snmp-v2c", "community": "public"});
+    two.send(&two.acme, "PUT", "/credentials/acme%2Flab", body)
+        .await
+        .expect(201);
+    let mut writer = new_token("writer", vec![binding(Role::Operator, Some("acme"))], &[]);
+    writer.permissions = [Permission::DevicesRead, Permission::DevicesWrite].into();
+    let writer = two.api.token(writer).await;
+    let edge = two.get(&two.bonn, "/devices/edge1").await.expect(200);
+    let put = async |token: &str, address: &Value| {
+        let body =
+            json!({"name": "edge1", "address": address, "site": "bonn", "credential": "acme/lab"});
+        let headers = [("if-match", "*"), ("content-type", "application/json")];
+        let path = "/api/v1/devices/edge1";
+        let body = body.to_string();
+        two.api
+            .https(Some(token), "PUT", path, &headers, body.as_bytes())
+            .await
+    };
+    let refused = |answer: Answer| {
+        let problem = answer.expect(403);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("credentials:write"), "{detail}");
+    };
+    let patch =
+        async |token: &str, patch: Value| two.send(token, "PATCH", "/devices/edge1", patch).await;
+    for token in [&two.bonn, &writer] {
+        let new = json!({"name": "spy", "address": "10.0.0.66", "site": "bonn", "credential": "acme/lab"});
+        refused(two.send(token, "POST", "/devices", new).await);
+        refused(patch(token, json!({"credential": "acme/lab"})).await);
+        refused(put(token, &edge["address"]).await);
+        let table = "name,address,site,credential\nspy1,10.0.0.67,bonn,acme/lab\n";
+        let kind = [("content-type", "text/csv")];
+        let path = "/api/v1/devices/import";
+        let report = two
+            .api
+            .https(Some(token), "POST", path, &kind, table.as_bytes())
+            .await
+            .expect(200);
+        assert_eq!(report["created"], 0, "{report}");
+        let failure = &report["failures"][0];
+        assert_eq!(
+            (&failure["line"], &failure["column"]),
+            (&json!(2), &json!("credential"))
+        );
+        assert!(
+            failure["message"]
+                .as_str()
+                .unwrap()
+                .contains("credentials:write")
+        );
+    }
+    // who has all of the tenant may, and then others keep what is there
+    patch(&two.acme, json!({"credential": "acme/lab"}))
+        .await
+        .expect(200);
+    for token in [&two.bonn, &writer] {
+        refused(patch(token, json!({"address": "10.0.0.66"})).await);
+        refused(patch(token, json!({"poll": {"snmp": {"port": 1161}}})).await);
+        refused(put(token, &json!("10.0.0.66")).await);
+        put(token, &edge["address"]).await.expect(200);
+        patch(
+            token,
+            json!({"os": "new", "poll": {"snmp": {"every": "2m"}}}),
+        )
+        .await
+        .expect(200);
+    }
+    patch(
+        &two.bonn,
+        json!({"credential": null, "address": "10.0.0.66"}),
+    )
+    .await
+    .expect(200);
+}
+
+#[tokio::test]
+async fn devices_out_of_sight_are_named_by_no_conflict() {
+    let two = two().await;
+    let body = json!({"kind": "snmp-v2c", "community": "public"});
+    two.send(&two.acme, "PUT", "/credentials/acme%2Flab", body)
+        .await
+        .expect(201);
+    let path = format!("/devices/{}", two.core);
+    let patch = json!({"credential": "acme/lab"});
+    two.send(&two.acme, "PATCH", &path, patch).await.expect(200);
+    let device =
+        json!({"name": "lab", "address": "10.0.0.9", "site": "bonn", "snmp_community": "x"});
+    let answer = two.send(&two.bonn, "POST", "/devices", device).await;
+    answer.expect(409);
+    assert!(!answer.body.contains("core1"), "{}", answer.body);
+    // nor to who may change the credential and sees no device
+    let mut keeper = new_token("keeper", vec![binding(Role::Operator, Some("acme"))], &[]);
+    keeper.permissions = [Permission::CredentialsRead, Permission::CredentialsWrite].into();
+    let keeper = two.api.token(keeper).await;
+    let delete = async |token: &str| {
+        let path = "/credentials/acme%2Flab";
+        let answer = two.send(token, "DELETE", path, json!({})).await;
+        answer.expect(409)["detail"].as_str().unwrap().to_owned()
+    };
+    let detail = delete(&keeper).await;
+    assert!(
+        !detail.contains("core1") && detail.contains("acme/lab"),
+        "{detail}"
+    );
+    let detail = delete(&two.acme).await;
+    assert!(detail.contains("core1"), "{detail}");
+
+    // moved away from what is before it
+    let bindings = vec![
+        at_site(Role::Operator, "acme", "bonn"),
+        binding(Role::Operator, Some("other")),
+    ];
+    let mover = two.api.token(new_token("mover", bindings, &[])).await;
+    let answer = two
+        .send(
+            &mover,
+            "PATCH",
+            "/devices/edge1",
+            json!({"tenant": "other"}),
+        )
+        .await;
+    let problem = answer.expect(422);
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("do not see"), "{problem}");
+    assert!(!detail.contains(|c: char| c.is_ascii_digit()), "{problem}");
+    assert_eq!(problem["errors"][0]["message"], problem["detail"]);
+}
+
+#[tokio::test]
+async fn a_device_that_is_moved_away_is_not_taken_back_by_who_was_too_late() {
+    let two = two().await;
+    let path = format!("/api/v1/devices/{}", two.edge);
+    let bearer = format!("Bearer {}", two.bonn);
+    let put = json!({"name": "edge1", "address": "10.0.0.2", "site": "bonn"}).to_string();
+    for round in 0..30 {
+        two.api
+            .send("PATCH", &path, &json!({"site": "bonn"}))
+            .await
+            .expect(200);
+        let late = async || {
+            let headers = [
+                ("authorization", bearer.as_str()),
+                ("if-match", "*"),
+                ("content-type", "application/json"),
+            ];
+            two.api.ask("PUT", &path, &headers, put.as_bytes()).await
+        };
+        let away = async || {
+            let headers = [("if-match", "*"), ("content-type", "application/json")];
+            let body = b"{\"site\": \"berlin\"}";
+            two.api.ask("PATCH", &path, &headers, body).await
+        };
+        let (one, moved, two_, three) = tokio::join!(late(), away(), late(), late());
+        moved.expect(200);
+        for answer in [one, two_, three] {
+            assert!([200, 404, 412].contains(&answer.status), "{}", answer.body);
+        }
+        let device = two.api.get(&path).await.expect(200);
+        assert_eq!(device["site"], "berlin", "in round {round}");
+    }
 }
 
 #[tokio::test]

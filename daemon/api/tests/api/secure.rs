@@ -329,8 +329,9 @@ async fn a_foreign_page_changes_nothing_with_a_browsers_certificate() {
         }
     }
     assert!(asked > 100, "{asked}");
+    // the same again within a minute is one line
     let denied = api.denied().await;
-    assert_eq!(denied.len(), asked);
+    assert_eq!(denied.len(), asked / 4, "{denied:?}");
     assert_eq!(denied[0].0, "certificate:jane");
 
     let poll = "/api/v1/devices/1/poll";
