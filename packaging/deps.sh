@@ -96,7 +96,8 @@ install_venv() (
   flock 9
   is_installed "$1" "$2" && exit
   echo "deps: installing ${2/==/ }"
-  /usr/bin/python3 -m venv "$cache/$1"
+  # whatever an interrupted run left is cleared
+  /usr/bin/python3 -m venv --clear "$cache/$1"
   "$cache/$1/bin/pip" install --quiet --disable-pip-version-check "$2"
   echo "$2" >"$cache/$1/.complete"
 )
