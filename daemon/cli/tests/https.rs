@@ -516,6 +516,40 @@ fn what_is_set_for_the_first_time_must_not_be_there_yet() {
     assert!(!run.err.contains("hunter2") && run.out.is_empty());
 }
 
+/// A server at which somebody sets codes up.
+fn sets_codes_up(has_password: bool) -> Server {
+    Server::start(move |asked| match asked.line.as_str() {
+        "GET /api/v1/me" => Reply::Json(200, json!({"user": {"password_set": has_password}})),
+        _ => Reply::Json(200, json!({"secret": "SEED", "uri": "otpauth://totp/x"})),
+    })
+}
+
+#[test]
+fn who_sets_codes_up_shows_their_password_before() {
+    let home = Home::new();
+    let file = home.file("password", "hunter2\n");
+    let server = sets_codes_up(true);
+    let run = run_at(&server, &["totp", "enable", "--password-file", &file]);
+    // there is no code on standard input
+    let run = run.failed(3, &["SEED", "no code came"]);
+    assert!(!run.err.contains("hunter2"));
+    let offer = server.asked().pop().unwrap();
+    assert_eq!(offer.line, "POST /api/v1/me/totp");
+    assert_eq!(offer.json(), json!({"password": "hunter2"}));
+
+    let server = sets_codes_up(true);
+    run_at(&server, &["totp", "enable"]).failed(3, &["--password-file FILE"]);
+    assert_eq!(server.lines(), ["GET /api/v1/me"]);
+    run_at(&server, &["totp", "enable", "--password-file", "-"]).failed(2, &["standard input"]);
+}
+
+#[test]
+fn who_has_no_password_sets_codes_up_without() {
+    let server = sets_codes_up(false);
+    run_at(&server, &["totp", "enable"]).failed(3, &["SEED"]);
+    assert_eq!(server.asked().pop().unwrap().json(), json!({}));
+}
+
 #[test]
 fn who_may_write_and_not_read_sets_secrets_old_and_new() {
     for (there, sent) in [

@@ -94,9 +94,13 @@ pub(crate) struct Password {
 pub(crate) enum Totp {
     /// Asks for a code of an authenticator from now on
     #[command(
-        after_help = "Example:\n  sotp totp enable > recovery-codes\n\nShows the secret once, reads a code from the terminal or standard input, then prints the recovery codes."
+        after_help = "Example:\n  sotp totp enable > recovery-codes\n\nAsks for your password if you have one, shows the secret once, reads a code from the terminal or standard input, then prints the recovery codes."
     )]
-    Enable,
+    Enable {
+        /// The file with your password; asked for without it
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
     /// Asks for no codes any more
     #[command(after_help = "Example:\n  sotp totp disable")]
     Disable {

@@ -1,5 +1,7 @@
 //! `sotp whoami|password|totp|sessions …`.
 
+use std::path::Path;
+
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -34,7 +36,7 @@ pub(super) async fn password(words: &Password, client: &Client) -> Result<(), Tr
         words.old_password_file.as_deref(),
         words.new_password_file.as_deref(),
     );
-    let stdin = std::path::Path::new("-");
+    let stdin = Path::new("-");
     if old == Some(stdin) && new == Some(stdin) {
         return Err(Trouble::Usage(
             "standard input can hold one of the two, not both".into(),
@@ -52,7 +54,7 @@ pub(super) async fn password(words: &Password, client: &Client) -> Result<(), Tr
 
 pub(super) async fn totp(words: &Totp, client: &Client, output: &Output) -> Result<(), Trouble> {
     match words {
-        Totp::Enable => enable(client, output).await,
+        Totp::Enable { password_file } => enable(password_file.as_deref(), client, output).await,
         Totp::Disable { password_file } => {
             let file = password_file.as_deref();
             let password = input::password(file, "Password: ", "--password-file FILE").await?;
@@ -68,9 +70,19 @@ pub(super) async fn totp(words: &Totp, client: &Client, output: &Output) -> Resu
 
 /// The secret goes to standard error, so that `> file` keeps the recovery codes
 /// and nothing else.
-async fn enable(client: &Client, output: &Output) -> Result<(), Trouble> {
+async fn enable(
+    password_file: Option<&Path>,
+    client: &Client,
+    output: &Output,
+) -> Result<(), Trouble> {
+    if password_file == Some(Path::new("-")) {
+        return Err(Trouble::Usage(
+            "standard input holds the code; put the password into a file".into(),
+        ));
+    }
+    let body = proof(password_file, client).await?;
     let offer = client
-        .post_for_secret("/api/v1/me/totp", &json!({}))
+        .prove(Method::POST, "/api/v1/me/totp", &body)
         .await?
         .body;
     talk(&format!(
@@ -98,6 +110,18 @@ async fn enable(client: &Client, output: &Output) -> Result<(), Trouble> {
         .flatten()
         .filter_map(Value::as_str)
         .try_for_each(|code| output.said(code))
+}
+
+/// The password of who has one: whoever borrows a session must not set up
+/// codes.
+async fn proof(file: Option<&Path>, client: &Client) -> Result<Value, Trouble> {
+    let me = client.get("/api/v1/me").await?.body;
+    let has_one = me.pointer("/user/password_set") == Some(&Value::Bool(true));
+    if file.is_none() && !has_one {
+        return Ok(json!({}));
+    }
+    let password = input::password(file, "Password: ", "--password-file FILE").await?;
+    Ok(json!({ "password": password }))
 }
 
 const SESSIONS: [Column; 8] = [
