@@ -72,7 +72,7 @@ fn confide(daemon: &Daemon, folder: &Folder) -> (Client, Confided) {
     told.push(("one-time password", text(&reset["password"])));
     admin.add_person("carl", &json!([{"role": "READONLY"}]));
     let carl = admin.signed_in("carl", PASSWORD);
-    let offer = carl.ask("POST", "/api/v1/me/totp", &Value::Null);
+    let offer = carl.ask("POST", "/api/v1/me/totp", &json!({"password": PASSWORD}));
     told.push(("TOTP seed", text(&offer["secret"])));
     let key = std::fs::read_to_string(folder.key()).unwrap();
     told.push(("wrapping key", key.trim().to_owned()));
