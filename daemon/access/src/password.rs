@@ -6,14 +6,17 @@
 //! and a bounded number of attempts wait for that; who is beyond it is told to
 //! come back.
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use argon2::password_hash::phc::PasswordHash as Phc;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use model::PasswordHash;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use zxcvbn::Score;
 use zxcvbn::feedback::Feedback;
 
@@ -126,6 +129,7 @@ impl Cost {
 #[derive(Debug)]
 pub(crate) struct Hasher {
     cost: Cost,
+    threads: Threads,
     running: Arc<Semaphore>,
     room: Arc<Semaphore>,
     counts: Arc<Counts>,
@@ -146,6 +150,7 @@ impl Hasher {
         let nobody = compute(cost, random_base62(32).as_bytes());
         Hasher {
             cost,
+            threads: Threads::start(),
             running: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
             room: Arc::new(Semaphore::new(HASHES_AT_ONCE + WAITING)),
             counts: Arc::default(),
@@ -226,18 +231,59 @@ impl Hasher {
         let turn = self.running.clone().acquire_owned().await;
         let turn = turn.map_err(|_closed| AccessError::TooBusy)?;
         let (cost, counts) = (self.cost, self.counts.clone());
+        let (answer, told) = oneshot::channel();
         // the permits go with the work: it cannot be taken back when whoever
         // asked for it hangs up
-        let done = tokio::task::spawn_blocking(move || {
-            let _permits: [OwnedSemaphorePermit; 2] = [room, turn];
+        self.threads.give(Box::new(move || {
+            let permits: [OwnedSemaphorePermit; 2] = [room, turn];
             let running = counts.running.fetch_add(1, Ordering::Relaxed) + 1;
             counts.most_at_once.fetch_max(running, Ordering::Relaxed);
             let result = job(cost);
             counts.running.fetch_sub(1, Ordering::Relaxed);
             counts.done.fetch_add(1, Ordering::Relaxed);
-            result
-        });
-        done.await.map_err(|_ended| AccessError::TooBusy)
+            drop(permits);
+            // whoever asked may be gone
+            let _ = answer.send(result);
+        }))?;
+        told.await.map_err(|_ended| AccessError::TooBusy)
+    }
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// The threads that hash. The blocking pool's would do the work as well, but there
+/// are dozens of them, and the allocator keeps for each the memory that one hash
+/// takes: a storm of sign-ins would cost hundreds of MiB for good.
+#[derive(Debug)]
+struct Threads(SyncSender<Work>);
+
+impl Threads {
+    fn start() -> Threads {
+        // permits bound what is given; one that ends gives its permit back first
+        let (give, take) = mpsc::sync_channel::<Work>(2 * HASHES_AT_ONCE);
+        let take = Arc::new(Mutex::new(take));
+        for number in 1..=HASHES_AT_ONCE {
+            let take = Arc::clone(&take);
+            thread::Builder::new()
+                .name(format!("password-{number}"))
+                .spawn(move || hash_what_comes(&take))
+                .expect("the system has room for two threads at the start");
+        }
+        Threads(give)
+    }
+
+    fn give(&self, work: Work) -> Result<(), AccessError> {
+        self.0.try_send(work).map_err(|_full| AccessError::TooBusy)
+    }
+}
+
+/// Works until nobody can give work any more.
+fn hash_what_comes(take: &Mutex<Receiver<Work>>) {
+    loop {
+        let next = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(work) = next else { return };
+        // a defect in one hash must not end the thread for all others
+        let _ = catch_unwind(AssertUnwindSafe(work));
     }
 }
 

@@ -30,6 +30,7 @@ mod health;
 mod idempotency;
 mod import;
 mod interfaces;
+mod leftover;
 mod me;
 mod metrics;
 mod mistakes;

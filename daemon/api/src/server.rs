@@ -4,6 +4,7 @@
 //! only so many connections are open at once, an answer has to be read in time,
 //! and a stop waits for requests in hand but not for ever.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{HeaderValue, Request, header};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -30,6 +32,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::Api;
+use crate::leftover;
 use crate::request::Peer;
 use crate::router;
 use crate::stall::NoStall;
@@ -371,7 +374,7 @@ impl Connection {
         let peer = opened.peer.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
-            router.clone().oneshot(request.map(Body::new))
+            answer(router.clone(), request)
         });
         let stream = TokioIo::new(NoStall::new(opened.stream, limits.request_timeout));
         let connection = http1::Builder::new()
@@ -393,6 +396,23 @@ impl Connection {
             debug!(peer = %opened.peer, %error, "a connection ended early");
         }
     }
+}
+
+/// Answers a request, and says that the connection ends where its body is not at
+/// an end.
+async fn answer(router: Router, request: Request<Incoming>) -> Result<Response, Infallible> {
+    // who waits to be asked for the body does not send one that is not wanted
+    let waits = request.headers().contains_key(header::EXPECT);
+    let (head, body) = request.into_parts();
+    let (body, rest) = leftover::split(body);
+    let request = Request::from_parts(head, Body::new(body));
+    let mut response = router.oneshot(request).await?;
+    let refused = response.status().is_client_error() || response.status().is_server_error();
+    if refused && (waits || !rest.drained().await) {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    Ok(response)
 }
 
 /// Returns when no further request is to be taken.
