@@ -17,7 +17,7 @@ pub(crate) async fn tell_the_journal(store: Store, stop: CancellationToken) {
     loop {
         let (seq, hash) = store.audit_head();
         if seq > 0 {
-            let hash: String = hash.0.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hash = hash.hex();
             info!(seq, %hash, "the audit log ends here; `sotp audit verify --head {seq}:{hash}` checks that");
         }
         tokio::select! {

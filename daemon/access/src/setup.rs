@@ -142,7 +142,7 @@ impl Access {
             }],
             password: Some(hash),
             password_changed: Some(now),
-            ..new_user(name.clone(), now)
+            ..User::new(name.clone(), now)
         };
         // the first administrator is who sets the appliance up
         let by = match &by.actor {
@@ -165,26 +165,5 @@ impl Access {
     /// Whether a new password is taken for somebody of these names.
     pub(crate) fn check_new(&self, password: &str, names: &[&str]) -> Result<(), AccessError> {
         password::check(password, names, self.live().settings.min_password)
-    }
-}
-
-/// Somebody who may do nothing and cannot sign in yet.
-pub(crate) fn new_user(name: UserName, now: Timestamp) -> User {
-    User {
-        name,
-        full_name: None,
-        email: None,
-        bindings: Vec::new(),
-        active: true,
-        password: None,
-        password_changed: None,
-        must_change_password: false,
-        totp: None,
-        certificate: None,
-        oidc: None,
-        created: now,
-        updated: now,
-        last_login: None,
-        revision: 1,
     }
 }

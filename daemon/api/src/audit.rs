@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
-use model::{AuditOutcome, AuditRecord, Digest, Permission, TenantName};
+use model::{AuditOutcome, AuditRecord, Permission, TenantName};
 use serde::Serialize;
 use serde_json::Value;
 use store::{AuditAsk, AuditPage, AuditVerdict, OutcomeIs, Store};
@@ -183,8 +183,8 @@ impl From<&AuditRecord> for AuditView {
             reason: reason.map(str::to_owned),
             before: json(&record.before),
             after: json(&record.after),
-            previous: hex(&record.previous),
-            hash: hex(&record.hash),
+            previous: record.previous.hex(),
+            hash: record.hash.hex(),
         }
     }
 }
@@ -196,10 +196,6 @@ fn outcome(record: &AuditRecord) -> (&'static str, Option<&str>) {
     }
 }
 
-fn hex(digest: &Digest) -> String {
-    digest.0.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl From<&AuditVerdict> for AuditVerdictView {
     fn from(verdict: &AuditVerdict) -> AuditVerdictView {
         AuditVerdictView {
@@ -208,7 +204,7 @@ impl From<&AuditVerdict> for AuditVerdictView {
             first: verdict.first,
             head: AuditHeadView {
                 seq: verdict.head,
-                hash: hex(&verdict.hash),
+                hash: verdict.hash.hex(),
             },
             broken: verdict.broken.as_ref().map(|broken| AuditBreakView {
                 seq: broken.seq,
@@ -307,8 +303,8 @@ fn table(records: &[AuditRecord]) -> Result<Vec<u8>, io::Error> {
             reason.unwrap_or_default().to_owned(),
             said(&record.before),
             said(&record.after),
-            hex(&record.previous),
-            hex(&record.hash),
+            record.previous.hex(),
+            record.hash.hex(),
         ]
         .map(harmless)
     }))
@@ -567,8 +563,8 @@ mod tests {
             outcome: AuditOutcome::Denied("no, \"never\"".to_owned()),
             before: None,
             after: Some(r#"{"name":"x"}"#.to_owned()),
-            previous: Digest([0; 32]),
-            hash: Digest([0xab; 32]),
+            previous: model::Digest([0; 32]),
+            hash: model::Digest([0xab; 32]),
         }
     }
 

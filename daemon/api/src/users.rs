@@ -10,7 +10,7 @@ use access::AccessError;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use model::{OidcSubject, Permission, Timestamp, User, UserName};
+use model::{OidcSubject, Permission, User, UserName};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -399,7 +399,7 @@ fn read_new(api: &Api, body: &Value) -> Result<(User, Option<String>), Problem> 
         let draft = Draft::read(api, body, &fields);
         let name = name?.ok()?;
         let must_change = draft.must_change_password.unwrap_or(password.is_some());
-        let blank = blank(name, api.now());
+        let blank = User::new(name, api.now());
         Some((draft.onto(&blank, must_change), password))
     });
     mistakes.or(Kind::Invalid, user)
@@ -423,26 +423,6 @@ pub(crate) fn password<'b>(body: &Object<'b>, field: &str) -> Option<&'b str> {
         );
     }
     Some(password)
-}
-
-fn blank(name: UserName, now: Timestamp) -> User {
-    User {
-        name,
-        full_name: None,
-        email: None,
-        bindings: Vec::new(),
-        active: true,
-        password: None,
-        password_changed: None,
-        must_change_password: false,
-        totp: None,
-        certificate: None,
-        oidc: None,
-        created: now,
-        updated: now,
-        last_login: None,
-        revision: 1,
-    }
 }
 
 /// What a body says of somebody, beside the name.

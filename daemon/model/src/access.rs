@@ -386,6 +386,14 @@ impl fmt::Debug for PasswordHash {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 32]);
 
+impl Digest {
+    /// Its 64 hex digits, where it may be shown: that of an audit line may.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Digest(…)")
@@ -452,6 +460,28 @@ pub struct User {
 }
 
 impl User {
+    /// Somebody who may do nothing and cannot sign in yet.
+    #[must_use]
+    pub fn new(name: UserName, now: Timestamp) -> User {
+        User {
+            name,
+            full_name: None,
+            email: None,
+            bindings: Vec::new(),
+            active: true,
+            password: None,
+            password_changed: None,
+            must_change_password: false,
+            totp: None,
+            certificate: None,
+            oidc: None,
+            created: now,
+            updated: now,
+            last_login: None,
+            revision: 1,
+        }
+    }
+
     /// Whether they may do everything everywhere.
     #[must_use]
     pub fn is_full_admin(&self) -> bool {

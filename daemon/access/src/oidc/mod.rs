@@ -16,7 +16,6 @@ use std::sync::atomic::Ordering;
 use model::{Binding, By, OidcSubject, SignIn, Timestamp, User, UserName};
 use store::People;
 
-use crate::setup::new_user;
 use crate::{
     Access, AccessError, Granted, OidcRedirect, OidcReturn, OidcSettings, Origin, Restriction,
 };
@@ -213,7 +212,7 @@ impl Access {
             email: who.email.clone(),
             bindings,
             oidc: Some(subject),
-            ..new_user(name, now)
+            ..User::new(name, now)
         };
         Ok(self.inner.store.create_user(by, user, now).await?)
     }

@@ -6,11 +6,10 @@ use model::{Binding, Permission, Role, TenantName};
 use proptest::prelude::*;
 
 use super::support::{NOW, device, everywhere, from, within};
-use crate::setup::new_user;
 use crate::{Caller, Tenants};
 
 fn caller(bindings: Vec<Binding>) -> Caller {
-    let mut user = new_user(model::UserName("jane".to_owned()), NOW);
+    let mut user = model::User::new(model::UserName("jane".to_owned()), NOW);
     user.bindings = bindings;
     let session = model::SessionId("5e55".to_owned());
     Caller::person(user.into(), session, None, &from(1))

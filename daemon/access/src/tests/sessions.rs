@@ -299,7 +299,7 @@ async fn with_10_000_sessions_a_request_is_still_answered_from_memory() {
         .await
         .unwrap();
     for n in 0..200 {
-        let user = crate::setup::new_user(UserName(format!("user{n}")), NOW);
+        let user = model::User::new(UserName(format!("user{n}")), NOW);
         house
             .store
             .create_user(&By::system(), user, NOW)

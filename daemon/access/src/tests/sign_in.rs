@@ -403,7 +403,7 @@ async fn a_change_of_settings_holds_at_once_and_nonsense_changes_nothing() {
     let mut changed = settings();
     changed.min_password = 30;
     house.access.reconfigure(changed.clone()).unwrap();
-    let user = crate::setup::new_user(model::UserName("jane".to_owned()), NOW);
+    let user = model::User::new(model::UserName("jane".to_owned()), NOW);
     let weak = house
         .access
         .create_user(&By::system(), user, Some(PASSWORD), NOW)

@@ -13,7 +13,6 @@ use secrets::{Secrets, SecretsSettings, Values, Wrap, WrappingKey};
 use store::{AuditAsk, Store, StoreOptions};
 
 use crate::password::Cost;
-use crate::setup::new_user;
 use crate::{
     Access, AccessError, AccessSettings, Caller, Granted, LogIn, OidcSettings, Origin, SecretText,
     Shown,
@@ -101,7 +100,7 @@ impl House {
     pub(super) async fn enter(&self, name: &str, role: Role) -> Arc<User> {
         let user = User {
             bindings: vec![everywhere(role)],
-            ..new_user(UserName(name.to_owned()), NOW)
+            ..model::User::new(UserName(name.to_owned()), NOW)
         };
         let by = By::system();
         let made = self
