@@ -100,7 +100,7 @@ impl House {
     pub(super) async fn enter(&self, name: &str, role: Role) -> Arc<User> {
         let user = User {
             bindings: vec![everywhere(role)],
-            ..model::User::new(UserName(name.to_owned()), NOW)
+            ..User::new(UserName(name.to_owned()), NOW)
         };
         let by = By::system();
         let made = self
