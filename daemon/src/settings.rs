@@ -193,13 +193,17 @@ pub(crate) fn dns(settings: &Settings) -> collect::DnsSettings {
 
 pub(crate) fn store(settings: &Settings) -> store::StoreOptions {
     store::StoreOptions {
-        path: settings.store.path.clone(),
         commit_every: settings.store.commit_every,
         backlog_bytes: settings.store.backlog,
         ballast_bytes: settings.store.ballast,
         keep_samples: settings.store.keep_samples,
+        keep_15m: settings.store.keep_15m,
+        keep_1h: settings.store.keep_1h,
+        disk_budget: settings.store.disk_budget,
+        series_per_device: settings.store.series_per_device,
         keep_alerts: settings.store.keep_alerts,
         keep_audit: settings.store.keep_audit,
+        ..store::StoreOptions::at(settings.store.path.clone())
     }
 }
 

@@ -16,13 +16,13 @@ const POINTS: usize = 100_000;
 /// The settings of a store as the daemon has it, without a ballast.
 pub(crate) fn options(folder: &Folder) -> StoreOptions {
     StoreOptions {
-        path: folder.store(),
         commit_every: Duration::from_millis(200),
         backlog_bytes: 64 << 20,
         ballast_bytes: 0,
         keep_samples: Duration::from_secs(30 * 24 * 60 * 60),
         keep_alerts: Duration::from_secs(365 * 24 * 60 * 60),
         keep_audit: Duration::from_secs(730 * 24 * 60 * 60),
+        ..StoreOptions::at(folder.store())
     }
 }
 

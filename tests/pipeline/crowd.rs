@@ -62,13 +62,13 @@ fn session(user: usize, number: usize, now: Timestamp) -> (SessionRecord, String
 /// have; gives their refresh tokens.
 fn fill(folder: &Folder, now: Timestamp) -> Vec<String> {
     let options = StoreOptions {
-        path: folder.store(),
         commit_every: Duration::from_millis(200),
         backlog_bytes: 64 << 20,
         ballast_bytes: 0,
         keep_samples: 30 * DAY,
         keep_alerts: 365 * DAY,
         keep_audit: 730 * DAY,
+        ..StoreOptions::at(folder.store())
     };
     let store = Store::open(options, now).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -163,11 +163,36 @@ sections! {
             seconds(10),
             "shorter wears the disk out for nothing; longer is lost in a power cut"
         ), restart;
-        /// Samples are kept this long.
+        /// Samples are kept this long as they were measured.
         keep_samples: Duration = ("30d"), between(
             HOUR,
             3_660 * DAY,
             "rules and the status need the last hour; ten years are the most"
+        ), restart;
+        /// What is left of 15 minutes of samples (least, greatest, mean, last; how
+        /// much a counter rose) is kept this long.
+        keep_15m: Duration = ("180d"), between(
+            DAY,
+            7_320 * DAY,
+            "it is made once a day; twenty years are the most"
+        ), restart;
+        /// What is left of an hour of samples is kept this long.
+        keep_1h: Duration = ("1825d"), between(
+            DAY,
+            7_320 * DAY,
+            "it is made once a day; twenty years are the most"
+        ), restart;
+        /// All samples together may take this much of the disk; the oldest go
+        /// first. "0B" for no limit but their age.
+        disk_budget: u64 = ("0B"), size(
+            0..=(1 << 50),
+            "a pebibyte is more than any one machine has"
+        ), restart;
+        /// Different series that one device may begin in a day; further ones are
+        /// refused, and it is said which device it was.
+        series_per_device: usize = (20_000), count(
+            100..=1_000_000,
+            "a switch with 48 ports has a thousand; a chassis has some ten thousand"
         ), restart;
         /// Alerts that are over, and the mails about them, are kept this long.
         keep_alerts: Duration = ("365d"), between(

@@ -178,6 +178,9 @@ permissions! {
     PolicyWrite "policy:write" "Change what is demanded of people who sign in.";
     AuditRead "audit:read" "Who did what.";
     TelemetryRead "telemetry:read" "The daemon's own metrics.";
+    MetricsDelete "metrics:delete" "Delete what was measured of a device.";
+    BackupsRead "backups:read" "Backups and how they went.";
+    BackupsWrite "backups:write" "Make backups: of everything, for everybody.";
 }
 
 /// A set of permissions with a name.

@@ -586,13 +586,13 @@ async fn a_line_that_breaks_before_the_last_ok_means_the_same_mail_again() {
 /// The store in `folder`, opened anew.
 async fn store_in(folder: &Path) -> Store {
     let options = StoreOptions {
-        path: folder.join("sotp.redb"),
         commit_every: Duration::from_millis(10),
         backlog_bytes: 1 << 20,
         ballast_bytes: 0,
         keep_samples: Duration::from_secs(86_400),
         keep_alerts: Duration::from_secs(86_400),
         keep_audit: Duration::from_secs(86_400),
+        ..StoreOptions::at(folder.join("sotp.redb"))
     };
     tokio::task::spawn_blocking(|| Store::open(options, NIGHT).unwrap())
         .await

@@ -103,12 +103,42 @@ pub struct StoreOptions {
     /// A file of this size is given up when the disk is full, so that alerts
     /// and changes can still be written. 0: none.
     pub ballast_bytes: u64,
-    /// Samples older than this are removed.
+    /// Samples as they were measured, older than this, are removed.
     pub keep_samples: Duration,
+    /// Roll-ups of 15 minutes older than this are removed.
+    pub keep_15m: Duration,
+    /// Roll-ups of an hour older than this are removed.
+    pub keep_1h: Duration,
+    /// All samples and roll-ups together may take this much; the oldest are
+    /// removed first. 0: no limit.
+    pub disk_budget: u64,
+    /// Different series that one device may begin in a day.
+    pub series_per_device: usize,
     /// Resolved alerts and deliveries older than this are removed.
     pub keep_alerts: Duration,
     /// Lines of the audit log older than this are removed.
     pub keep_audit: Duration,
+}
+
+impl StoreOptions {
+    /// A store at `path`, kept as is usual.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> StoreOptions {
+        const DAY: Duration = Duration::from_secs(86_400);
+        StoreOptions {
+            path: path.into(),
+            commit_every: Duration::from_secs(1),
+            backlog_bytes: 64 << 20,
+            ballast_bytes: 0,
+            keep_samples: 30 * DAY,
+            keep_15m: 180 * DAY,
+            keep_1h: 1_825 * DAY,
+            disk_budget: 0,
+            series_per_device: 20_000,
+            keep_alerts: 365 * DAY,
+            keep_audit: 730 * DAY,
+        }
+    }
 }
 
 /// The store. Clones are the same store; when the last one is dropped, what

@@ -67,13 +67,13 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(
             StoreOptions {
-                path: folder.path().join("sotp.redb"),
                 commit_every: Duration::from_millis(1),
                 backlog_bytes: 1 << 20,
                 ballast_bytes: 0,
                 keep_samples: Duration::from_hours(24),
                 keep_alerts: Duration::from_hours(24),
                 keep_audit: Duration::from_hours(24),
+                ..StoreOptions::at(folder.path().join("sotp.redb"))
             },
             NOW,
         )

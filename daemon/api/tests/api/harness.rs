@@ -146,13 +146,13 @@ pub(crate) async fn served() -> Served {
 pub(crate) async fn served_with(limits: Limits) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let options = StoreOptions {
-        path: folder.path().join("sotp.redb"),
         commit_every: Duration::from_millis(5),
         backlog_bytes: 1024 * 1024,
         ballast_bytes: 0,
         keep_samples: Duration::from_secs(30 * 86_400),
         keep_alerts: Duration::from_secs(365 * 86_400),
         keep_audit: Duration::from_secs(730 * 86_400),
+        ..StoreOptions::at(folder.path().join("sotp.redb"))
     };
     let store = Store::open(options, NOW).unwrap();
     let sealing = SecretsSettings {

@@ -33,13 +33,13 @@ impl Home {
 
     pub(super) fn open(&self) -> Store {
         let options = StoreOptions {
-            path: self.path(),
             commit_every: Duration::from_millis(1),
             backlog_bytes: 1 << 20,
             ballast_bytes: 0,
             keep_samples: Duration::from_secs(86_400),
             keep_alerts: Duration::from_secs(86_400),
             keep_audit: Duration::from_secs(86_400),
+            ..StoreOptions::at(self.path())
         };
         Store::open(options, NOW).unwrap()
     }

@@ -31,13 +31,13 @@ pub(super) const QUICK: Pace = Pace {
 
 pub(super) fn options(folder: &Path) -> StoreOptions {
     StoreOptions {
-        path: folder.join("sotp.redb"),
         commit_every: Duration::from_millis(1),
         backlog_bytes: 1 << 20,
         ballast_bytes: 0,
         keep_samples: Duration::from_secs(30 * 86_400),
         keep_alerts: Duration::from_secs(365 * 86_400),
         keep_audit: Duration::from_secs(730 * 86_400),
+        ..StoreOptions::at(folder.join("sotp.redb"))
     }
 }
 

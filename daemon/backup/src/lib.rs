@@ -1,0 +1,2 @@
+//! One file of everything, here or in an S3 bucket.
+
