@@ -9,11 +9,12 @@
 //! files that hold secrets, never a secret itself.
 //!
 //! `settings` is the table of all settings and the file to open first. `key`
-//! makes structs, reader and reference of it, `kinds`, `web`, `network` and
-//! `access` read single values, `table` walks TOML tables, `sense` checks values
+//! makes structs, reader and reference of it, `kinds`, `web`, `network`,
+//! `access` and `backup` read single values, `table` walks TOML tables, `sense` checks values
 //! against each other.
 
 mod access;
+mod backup;
 mod key;
 mod kinds;
 mod network;
@@ -29,14 +30,15 @@ mod units;
 mod web;
 
 pub use access::SocketRole;
+pub use backup::{BackupPlace, TimeOfDay};
 pub use key::KeyDoc;
 pub use problem::{Place, Problem, Problems};
 pub use read::{Effective, Loaded, Origin, read};
 pub use rules::read_rules;
 pub use secret::{Secret, SecretError, read_secret_file};
 pub use settings::{
-    AccessSettings, ApiSettings, DnsSettings, IcmpSettings, LogLevel, LogSettings, MailSettings,
-    OidcSettings, RulesSettings, ScheduleSettings, SecretsBackend, SecretsSettings, SecretsWrap,
-    SectionDoc, Settings, SnmpSettings, StoreSettings, Tls, VaultSettings, sections_reference,
-    settings_reference,
+    AccessSettings, ApiSettings, BackupSettings, DnsSettings, IcmpSettings, LogLevel, LogSettings,
+    MailSettings, OidcSettings, RulesSettings, ScheduleSettings, SecretsBackend, SecretsSettings,
+    SecretsWrap, SectionDoc, Settings, SnmpSettings, StoreSettings, Tls, VaultSettings,
+    sections_reference, settings_reference,
 };

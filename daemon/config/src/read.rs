@@ -140,6 +140,7 @@ fn read_sections(mut root: TableReader<'_, '_>) -> Settings {
         schedule: section(&mut root),
         rules: section(&mut root),
         mail: optional_section(&mut root),
+        backup: optional_section(&mut root),
         log: section(&mut root),
     };
     root.finish(section_of_stray_key);

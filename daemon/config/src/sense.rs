@@ -1,9 +1,10 @@
 //! Whether settings that are good one by one make sense together.
 
+use crate::backup::BackupPlace;
 use crate::problem::Mistake;
 use crate::settings::{
-    AccessSettings, ApiSettings, DnsSettings, IcmpSettings, MailSettings, OidcSettings,
-    SecretsBackend, SecretsWrap, Settings, SnmpSettings, Tls, VaultSettings,
+    AccessSettings, ApiSettings, BackupSettings, DnsSettings, IcmpSettings, MailSettings,
+    OidcSettings, SecretsBackend, SecretsWrap, Settings, SnmpSettings, Tls, VaultSettings,
 };
 use crate::table::Findings;
 use crate::units::show_duration;
@@ -27,6 +28,9 @@ pub(crate) fn check_sense(settings: &Settings, findings: &mut Findings) {
     check_dns(&settings.dns, findings);
     if let Some(mail) = &settings.mail {
         check_mail(mail, findings);
+    }
+    if let Some(backup) = &settings.backup {
+        check_backup(backup, findings);
     }
 }
 
@@ -242,6 +246,34 @@ fn check_mail(mail: &MailSettings, findings: &mut Findings) {
         Mistake::new(
             format!("the first wait is {least}, but the longest is {most}"),
             "make retry_max at least retry_min",
+        )
+    });
+}
+
+fn check_backup(backup: &BackupSettings, findings: &mut Findings) {
+    let twice = backup.secret_key.is_some() && backup.secret_key_file.is_some();
+    let keys = ["backup.secret_key_file", "backup.secret_key"];
+    findings.refuse_if(twice, &keys, || {
+        Mistake::new(
+            "there is a secret_key, too",
+            "keep one of them: secret_key for a secret kept here, secret_key_file for one in a file",
+        )
+    });
+
+    let in_s3 = matches!(backup.to, BackupPlace::S3 { .. });
+    let no_access_key = in_s3 && backup.access_key.is_none();
+    findings.refuse_if(no_access_key, &["backup.to", "backup.access_key"], || {
+        Mistake::new(
+            "nobody gets into a bucket without a key",
+            "add access_key = …, the access key's ID",
+        )
+    });
+    let no_secret = in_s3 && backup.secret_key.is_none() && backup.secret_key_file.is_none();
+    let keys = ["backup.to", "backup.secret_key", "backup.secret_key_file"];
+    findings.refuse_if(no_secret, &keys, || {
+        Mistake::new(
+            "the access key has no secret",
+            "put it away with: sotp secrets set backup-s3; then add secret_key = \"secret://backup-s3\"",
         )
     });
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use model::{Binding, Network, SecretName};
 
 use crate::access::{SocketRole, group, role, secret_reference};
+use crate::backup::{BackupPlace, TimeOfDay, backup_place, recipient, region, time_of_day};
 use crate::key::{KeyDoc, Section, sections};
 use crate::kinds::{
     One, count, flag, host, line, list, loopback, mail_address, name_server, path, port, quoted,
@@ -645,6 +646,70 @@ sections! {
         );
     }
 
+    /// Backups of everything, once a day. Without this section none is made by
+    /// itself.
+    [backup] BackupSettings {
+        /// Where they go: a directory's absolute path, or "s3://bucket/prefix". The
+        /// user sotp has to be able to write there, and the service to see it:
+        /// ReadWritePaths= in its unit opens a directory outside /var/lib/sotp.
+        to: BackupPlace = (required "s3://backups/sotp"), backup_place(), restart;
+        /// The time of day, in this machine's time zone (UTC if it has none). One
+        /// that was missed is made up for.
+        at: TimeOfDay = ("02:30"), time_of_day(), restart;
+        /// So many are kept; older ones of this machine are removed after one that
+        /// succeeded.
+        keep: usize = (30), count(
+            1..=10_000,
+            "the newest is never removed; ten thousand days are 27 years"
+        ), restart;
+        /// Public keys of age: only who has the private key of one of them can read
+        /// the backups. Empty: they are not encrypted.
+        recipients: Vec<String> = ([]), list(
+            recipient(),
+            0..=20,
+            "each can read every backup; few people should"
+        ), restart;
+        /// The address of the S3 server.
+        endpoint: Option<String> = (
+            unset "https://s3.example.net",
+            "AWS, by region"
+        ), web_address("https://s3.example.net").or_none(), restart;
+        /// The region of the bucket; most servers but AWS take any.
+        region: String = ("us-east-1"), region(), restart;
+        /// Whether the bucket stands in the path (https://server/bucket/...) or, if
+        /// false, in the name (https://bucket.server/...).
+        path_style: bool = (true), flag(), restart;
+        /// The access key's ID.
+        access_key: Option<String> = (
+            unset "AKIAEXAMPLE",
+            "none: a directory needs none"
+        ), line("an access key's ID", LOGIN_BYTES).or_none(), restart;
+        /// The access key's secret, put away with `sotp secrets set`.
+        secret_key: Option<SecretName> = (
+            unset "secret://backup-s3",
+            "the one in secret_key_file"
+        ), secret_reference(), restart;
+        /// Instead of secret_key: the file that holds it, which never stands here
+        /// itself.
+        secret_key_file: Option<PathBuf> = (
+            unset "/etc/sotp/backup-s3-key",
+            "none"
+        ), path().or_none(), restart;
+        /// A file of PEM certificates to trust beside the system's: for a private
+        /// certificate authority.
+        ca_file: Option<PathBuf> = (
+            unset "/etc/sotp/backup-ca.pem",
+            "the system's alone"
+        ), path().or_none(), restart;
+        /// A request to the server, with the 8 MiB that it may carry, that takes
+        /// longer is given up and tried again.
+        timeout: Duration = ("60s"), between(
+            seconds(1),
+            HOUR,
+            "a slow line needs a minute for 8 MiB; an hour is no line"
+        ), restart;
+    }
+
     /// What the journal is told.
     [log] LogSettings {
         /// error, warn, info, debug (every poll) or trace (every packet).
@@ -704,6 +769,8 @@ pub struct Settings {
     pub rules: RulesSettings,
     /// Who is told by mail; `None`: nobody.
     pub mail: Option<MailSettings>,
+    /// Backups that are made by themselves; `None`: none is.
+    pub backup: Option<BackupSettings>,
     /// What the journal is told.
     pub log: LogSettings,
 }
@@ -726,6 +793,7 @@ impl Settings {
             self.schedule.needs_restart(&new.schedule),
             self.rules.needs_restart(&new.rules),
             optional_needs_restart(&self.mail, &new.mail),
+            optional_needs_restart(&self.backup, &new.backup),
             self.log.needs_restart(&new.log),
         ]
         .concat()
@@ -788,6 +856,7 @@ pub fn sections_reference() -> Vec<SectionDoc> {
         section_doc::<ScheduleSettings>(),
         section_doc::<RulesSettings>(),
         optional_section_doc::<MailSettings>(),
+        optional_section_doc::<BackupSettings>(),
         section_doc::<LogSettings>(),
     ]
 }

@@ -13,13 +13,18 @@ fn etc(name: &str) -> String {
     fs::read_to_string(etc.join(name)).unwrap()
 }
 
-/// A shipped file with everything in it put to use, but for a second password.
+/// A shipped file with everything in it put to use, but for second places of a
+/// secret.
 fn uncommented(name: &str) -> Vec<u8> {
     let text = etc(name);
     let is_setting = |rest: &&str| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase());
     let lines = text
         .lines()
-        .filter(|line| !line.starts_with("#password_file"))
+        .filter(|line| {
+            !["#password_file", "#secret_key_file"]
+                .iter()
+                .any(|key| line.starts_with(key))
+        })
         .map(|line| line.strip_prefix('#').filter(is_setting).unwrap_or(line));
     lines.collect::<Vec<_>>().join("\n").into_bytes()
 }
@@ -74,6 +79,8 @@ fn spoil() -> impl Strategy<Value = Spoil> {
         "\u{1b}[31m",
         "[oidc]\n",
         "[vault]\n",
+        "[backup]\n",
+        "s3://",
         "https://",
         "secret://",
         "/0",

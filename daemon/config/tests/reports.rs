@@ -270,6 +270,39 @@ fn a_mail_password_is_kept_in_one_place() {
 }
 
 #[test]
+fn a_bucket_needs_a_key_and_its_secret_in_one_place() {
+    let s3 = |more: &str| format!("[backup]\nto = \"s3://backups/sotp\"\n{more}");
+    let key = "access_key = \"AKIA\"\n";
+    for (more, said) in [
+        (
+            "secret_key = \"secret://s3\"\n".to_owned(),
+            "sotp.toml:2:1: backup.to: nobody gets into a bucket without a key",
+        ),
+        (
+            key.to_owned(),
+            "sotp.toml:2:1: backup.to: the access key has no secret",
+        ),
+        (
+            format!("{key}secret_key = \"secret://s3\"\nsecret_key_file = \"/k\"\n"),
+            "sotp.toml:5:1: backup.secret_key_file: there is a secret_key, too",
+        ),
+        (
+            format!("{key}secret_key_file = \"/k\"\nendpoint = \"http://s3.example.net\"\n"),
+            "not protected on its way",
+        ),
+        (
+            format!("{key}secret_key = \"hunter2\"\n"),
+            "no reference to a secret",
+        ),
+    ] {
+        refused(&s3(&more), said);
+    }
+    let local = load("[backup]\nto = \"/var/backups/sotp\"\n");
+    let local = local.unwrap().settings.backup;
+    assert_eq!(local.map(|backup| backup.keep), Some(30));
+}
+
+#[test]
 fn settings_of_people_and_secrets_that_contradict_each_other_are_refused_by_name() {
     for (text, said) in [
         (

@@ -25,17 +25,21 @@ fn settings(text: &str) -> Settings {
     }
 }
 
-/// The two settings of which one excludes the other.
-const EITHER: [&str; 2] = ["mail.password", "mail.password_file"];
+/// Pairs of settings of which one excludes the other: all of one side are in
+/// use at a time.
+const EITHER: [[&str; 2]; 2] = [
+    ["mail.password", "backup.secret_key"],
+    ["mail.password_file", "backup.secret_key_file"],
+];
 
 /// `text` with every setting in it put to use: `#key = value`, not `# prose`;
-/// but for the one called `without`, of [`EITHER`].
-fn uncommented(text: &str, without: &str) -> String {
-    let left_out = format!("#{} = ", without.rsplit('.').next().unwrap());
+/// but for those called `without`, of [`EITHER`].
+fn uncommented(text: &str, without: [&str; 2]) -> String {
+    let left_out = without.map(|key| format!("#{} = ", key.rsplit('.').next().unwrap()));
     let is_setting = |rest: &&str| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase());
     let lines = text
         .lines()
-        .filter(|line| !line.starts_with(&left_out))
+        .filter(|line| !left_out.iter().any(|start| line.starts_with(start)))
         .map(|line| line.strip_prefix('#').filter(is_setting).unwrap_or(line));
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -138,6 +142,10 @@ fn without_extras(settings: Settings) -> Settings {
     if let Some(mail) = &mut settings.mail {
         (mail.user, mail.password, mail.password_file, mail.ca_file) = (None, None, None, None);
     }
+    if let Some(backup) = &mut settings.backup {
+        (backup.endpoint, backup.ca_file) = (None, None);
+        (backup.secret_key, backup.secret_key_file) = (None, None);
+    }
     settings
 }
 
@@ -150,10 +158,13 @@ fn the_shipped_file_with_every_line_in_use_says_the_defaults() {
         [vault]\naddress = \"https://vault.example.net:8200\"\n\
         role_id = \"5c2e43a1-0f5b-4d0e-9d53-6f8f2a0c7b11\"\n\
         [oidc]\nissuer = \"https://id.example.net/realms/noc\"\nclient_id = \"sotp\"\n\
-        redirect = \"https://sotp.example.net:8443/api/v1/oidc/callback\"\n";
+        redirect = \"https://sotp.example.net:8443/api/v1/oidc/callback\"\n\
+        [backup]\nto = \"s3://backups/sotp\"\naccess_key = \"AKIAEXAMPLE\"\n\
+        secret_key = \"secret://backup-s3\"\n";
     for without in EITHER {
         let all = settings(&uncommented(&shipped, without));
-        assert_eq!(without_extras(all), settings(needed), "without {without}");
+        let needed = without_extras(settings(needed));
+        assert_eq!(without_extras(all), needed, "without {without:?}");
     }
 }
 
@@ -170,7 +181,7 @@ fn every_key_is_shipped_once_and_explained() {
         let from_file = effective.iter().filter(|one| one.origin != Origin::Default);
         let in_file: Vec<&str> = from_file.map(|one| one.key.as_str()).collect();
         let known = reference.iter().map(|doc| doc.key.as_str());
-        let known: Vec<&str> = known.filter(|key| *key != without).collect();
+        let known: Vec<&str> = known.filter(|key| !without.contains(key)).collect();
         assert_eq!(in_file, known);
     }
     for doc in &reference {
