@@ -2,7 +2,22 @@
 
 use model::Breaks;
 
-use crate::{Corrupt, Effort, Scratch};
+use crate::bytes::{Reader, put_varint, unzigzag, zigzag};
+use crate::{Corrupt, Effort, MAX_ROWS, MAX_WIDTH, Scratch, column, times};
+
+/// The layout of blocks that we write.
+const VERSION: u8 = 1;
+
+/// After how many columns their table tells where it stands, so that one
+/// column is found without adding up all before it.
+const STRIDE: usize = 32;
+
+/// Bytes of that.
+const MARK: usize = 8;
+
+/// Columns that are turned at once: their values of a row are one line of
+/// the processor's cache.
+const TILE: usize = 8;
 
 /// Rows as they were polled: one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -39,10 +54,34 @@ pub struct ColumnsRef<'a> {
 /// # Panics
 ///
 /// If there are no rows, more than [`crate::MAX_ROWS`], more columns than
-/// [`crate::MAX_WIDTH`], or values do not fit them.
+/// [`crate::MAX_WIDTH`], or values do not fit them; if times or the rows of
+/// breaks do not rise; if the block would be larger than 4 GiB.
 pub fn encode_rows(rows: RowsRef<'_>, effort: Effort, scratch: &mut Scratch, out: &mut Vec<u8>) {
-    let _ = (rows, effort, scratch, out);
-    unimplemented!()
+    let count = rows.times.len();
+    check(count, rows.width, rows.values.len());
+    let mut tile = std::mem::take(&mut scratch.tile);
+    tile.resize(count * TILE.min(rows.width), 0.0);
+    let columns = (0..rows.width).step_by(TILE);
+    scratch.begin();
+    for first in columns {
+        let width = TILE.min(rows.width - first);
+        turn(&rows, first, width, &mut tile);
+        for values in tile[..count * width].chunks_exact(count) {
+            scratch.add_column(values, effort);
+        }
+    }
+    scratch.tile = tile;
+    finish(rows.columns, rows.times, rows.breaks, scratch, out);
+}
+
+/// Copies columns out of rows.
+fn turn(rows: &RowsRef<'_>, first: usize, width: usize, tile: &mut [f64]) {
+    let count = rows.times.len();
+    for (row, values) in rows.values.chunks_exact(rows.width).enumerate() {
+        for (column, value) in values[first..first + width].iter().enumerate() {
+            tile[column * count + row] = *value;
+        }
+    }
 }
 
 /// Like [`encode_rows`].
@@ -56,14 +95,127 @@ pub fn encode_columns(
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) {
-    let _ = (rows, effort, scratch, out);
-    unimplemented!()
+    let count = rows.times.len();
+    check(count, rows.width, rows.values.len());
+    scratch.begin();
+    for values in rows.values.chunks_exact(count) {
+        scratch.add_column(values, effort);
+    }
+    finish(rows.columns, rows.times, rows.breaks, scratch, out);
+}
+
+fn check(rows: usize, width: usize, values: usize) {
+    assert!(rows > 0, "a block of no rows");
+    assert!(rows <= MAX_ROWS, "a block of {rows} rows");
+    assert!(width <= MAX_WIDTH, "a block of {width} columns");
+    assert_eq!(values, rows * width, "values of a block of {rows} rows");
+}
+
+impl Scratch {
+    fn begin(&mut self) {
+        self.data.clear();
+        self.lengths.clear();
+    }
+
+    fn add_column(&mut self, values: &[f64], effort: Effort) {
+        let start = self.data.len();
+        column::encode(values, effort, &mut self.column, &mut self.data);
+        self.lengths.push(self.data.len() - start);
+    }
+}
+
+fn finish(
+    columns: u32,
+    times: &[u64],
+    breaks: &[(u32, Breaks)],
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) {
+    let Scratch {
+        head,
+        data,
+        lengths,
+        whole,
+        ints,
+        ..
+    } = scratch;
+    let start = out.len();
+    out.push(VERSION);
+    put_varint(out, columns.into());
+    put_varint(out, times.len() as u64);
+    put_varint(out, lengths.len() as u64);
+    head.clear();
+    times::encode(times, whole, ints, head);
+    put_varint(out, head.len() as u64);
+    out.extend_from_slice(head);
+    head.clear();
+    put_breaks(breaks, times.len(), head);
+    put_varint(out, head.len() as u64);
+    out.extend_from_slice(head);
+    put_table(lengths, head, out);
+    out.extend_from_slice(data);
+    let sum = crc32fast::hash(&out[start..]);
+    out.extend_from_slice(&sum.to_le_bytes());
+}
+
+/// The lengths of the columns, and before them a mark for every
+/// [`STRIDE`] of them but the first.
+fn put_table(lengths: &[usize], table: &mut Vec<u8>, out: &mut Vec<u8>) {
+    table.clear();
+    let mut offset = 0;
+    for (column, length) in lengths.iter().enumerate() {
+        if column > 0 && column % STRIDE == 0 {
+            out.extend_from_slice(&offset_bytes(table.len()));
+            out.extend_from_slice(&offset_bytes(offset));
+        }
+        put_varint(table, *length as u64);
+        offset += length;
+    }
+    offset_bytes(offset);
+    put_varint(out, table.len() as u64);
+    out.extend_from_slice(table);
+}
+
+fn offset_bytes(offset: usize) -> [u8; 4] {
+    let offset = u32::try_from(offset).expect("a block is smaller than 4 GiB");
+    offset.to_le_bytes()
+}
+
+fn put_breaks(breaks: &[(u32, Breaks)], rows: usize, out: &mut Vec<u8>) {
+    let mut next = 0;
+    for (row, breaks) in breaks {
+        assert!(
+            *row >= next && (*row as usize) < rows,
+            "rows of breaks rise"
+        );
+        let broken: &[u32] = match breaks {
+            Breaks::None => continue,
+            Breaks::All => &[],
+            Breaks::Columns(broken) if broken.is_empty() => continue,
+            Breaks::Columns(broken) => broken,
+        };
+        put_varint(out, u64::from(row - next));
+        put_varint(out, broken.len() as u64);
+        let mut before = 0;
+        for column in broken {
+            put_varint(out, zigzag(u64::from(*column).wrapping_sub(before)));
+            before = u64::from(*column);
+        }
+        next = row + 1;
+    }
 }
 
 /// A block that was verified.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
-    bytes: &'a [u8],
+    columns: u32,
+    rows: usize,
+    width: usize,
+    times: &'a [u8],
+    breaks: &'a [u8],
+    marks: &'a [u8],
+    table: &'a [u8],
+    data: &'a [u8],
 }
 
 impl<'a> Block<'a> {
@@ -73,36 +225,89 @@ impl<'a> Block<'a> {
     ///
     /// [`Corrupt`].
     pub fn open(bytes: &'a [u8]) -> Result<Block<'a>, Corrupt> {
-        Ok(Block { bytes })
+        let (bytes, sum) = bytes
+            .split_last_chunk()
+            .ok_or(Corrupt("a block is longer than its checksum"))?;
+        if crc32fast::hash(bytes) != u32::from_le_bytes(*sum) {
+            return Err(Corrupt("the checksum of a block differs"));
+        }
+        let block = Block::read(&mut Reader::new(bytes))?;
+        block.check_table()?;
+        Ok(block)
+    }
+
+    fn read(from: &mut Reader<'a>) -> Result<Block<'a>, Corrupt> {
+        if from.byte()? != VERSION {
+            return Err(Corrupt("an unknown version of blocks"));
+        }
+        let columns = u32::try_from(from.varint()?).map_err(|_| Corrupt("no number of columns"))?;
+        let rows = from.count(MAX_ROWS)?;
+        if rows == 0 {
+            return Err(Corrupt("a block of no rows"));
+        }
+        let width = from.count(MAX_WIDTH)?;
+        let times = take_counted(from)?;
+        let breaks = take_counted(from)?;
+        let marks = from.take(width.saturating_sub(1) / STRIDE * MARK)?;
+        let table = take_counted(from)?;
+        let data = from.rest();
+        Ok(Block {
+            columns,
+            rows,
+            width,
+            times,
+            breaks,
+            marks,
+            table,
+            data,
+        })
+    }
+
+    /// That lengths and marks agree with each other and with what is there.
+    fn check_table(&self) -> Result<(), Corrupt> {
+        let (mut table, mut marks) = (Reader::new(self.table), Reader::new(self.marks));
+        let mut offset = 0;
+        for column in 0..self.width {
+            if column > 0 && column % STRIDE == 0 {
+                let read = self.table.len() - table.rest().len();
+                if (marks.u32()? as usize, marks.u32()? as usize) != (read, offset) {
+                    return Err(Corrupt("a mark in the table of columns is wrong"));
+                }
+            }
+            offset += table.count(self.data.len() - offset)?;
+        }
+        if !table.is_empty() || offset != self.data.len() {
+            return Err(Corrupt("the table of columns does not fit them"));
+        }
+        Ok(())
     }
 
     /// The number of the set of columns.
     #[must_use]
     pub fn columns(&self) -> u32 {
-        let _ = self.bytes;
-        unimplemented!()
+        self.columns
     }
 
     /// Rows.
     #[must_use]
     pub fn rows(&self) -> usize {
-        unimplemented!()
+        self.rows
     }
 
     /// Values of a row.
     #[must_use]
     pub fn width(&self) -> usize {
-        unimplemented!()
+        self.width
     }
 
     /// Appends the times, rising strictly, to `out`.
     ///
     /// # Errors
     ///
-    /// [`Corrupt`].
+    /// [`Corrupt`]; then `out` is as it was.
     pub fn times(&self, scratch: &mut Scratch, out: &mut Vec<u64>) -> Result<(), Corrupt> {
-        let _ = (scratch, out);
-        unimplemented!()
+        let _ = scratch;
+        times::decode(self.times, self.rows, out)
     }
 
     /// Appends the values of one column to `out`; `f64::NAN` where none was
@@ -110,15 +315,42 @@ impl<'a> Block<'a> {
     ///
     /// # Errors
     ///
-    /// [`Corrupt`], also where there is no such column.
+    /// [`Corrupt`], also where there is no such column; then `out` is as it
+    /// was.
     pub fn column(
         &self,
         column: usize,
         scratch: &mut Scratch,
         out: &mut Vec<f64>,
     ) -> Result<(), Corrupt> {
-        let _ = (column, scratch, out);
-        unimplemented!()
+        let bytes = self.find(column)?;
+        column::decode(bytes, self.rows, &mut scratch.column, out)
+    }
+
+    /// How many bytes a column takes, without its share of times and header;
+    /// 0 where nothing was measured or there is no such column.
+    #[must_use]
+    pub fn column_bytes(&self, column: usize) -> usize {
+        self.find(column).map_or(0, <[u8]>::len)
+    }
+
+    fn find(&self, column: usize) -> Result<&'a [u8], Corrupt> {
+        if column >= self.width {
+            return Err(Corrupt("there is no such column"));
+        }
+        let (mut table, mut offset) = (Reader::new(self.table), 0);
+        if let Some(mark) = (column / STRIDE).checked_sub(1) {
+            let mut marks = Reader::new(self.marks);
+            marks.take(mark * MARK)?;
+            table.take(marks.u32()? as usize)?;
+            offset = marks.u32()? as usize;
+        }
+        for _ in 0..column % STRIDE {
+            offset += table.count(self.data.len())?;
+        }
+        let mut data = Reader::new(self.data);
+        data.take(offset)?;
+        data.take(table.count(self.data.len())?)
     }
 
     /// Where counters lost continuity, by row.
@@ -127,6 +359,42 @@ impl<'a> Block<'a> {
     ///
     /// [`Corrupt`].
     pub fn breaks(&self) -> Result<Vec<(u32, Breaks)>, Corrupt> {
-        unimplemented!()
+        let mut from = Reader::new(self.breaks);
+        let mut breaks = Vec::new();
+        let mut next = 0;
+        while !from.is_empty() {
+            let row = next + from.count(MAX_ROWS)?;
+            if row >= self.rows {
+                return Err(Corrupt("a break behind the last row"));
+            }
+            next = row + 1;
+            let row = u32::try_from(row).map_err(|_| Corrupt("a break behind the last row"))?;
+            breaks.push((row, read_broken(&mut from)?));
+        }
+        Ok(breaks)
     }
 }
+
+fn take_counted<'a>(from: &mut Reader<'a>) -> Result<&'a [u8], Corrupt> {
+    let count = from.count(from.rest().len())?;
+    from.take(count)
+}
+
+fn read_broken(from: &mut Reader<'_>) -> Result<Breaks, Corrupt> {
+    // each takes a byte at least, so this allocates no more than is there
+    let count = from.count(from.rest().len())?;
+    if count == 0 {
+        return Ok(Breaks::All);
+    }
+    let mut broken = Vec::with_capacity(count);
+    let mut column = 0_u64;
+    for _ in 0..count {
+        column = column.wrapping_add(unzigzag(from.varint()?));
+        broken.push(u32::try_from(column).map_err(|_| Corrupt("no number of a column"))?);
+    }
+    Ok(Breaks::Columns(broken))
+}
+
+#[cfg(test)]
+#[path = "block_tests.rs"]
+mod tests;

@@ -2,7 +2,16 @@
 //!
 //! Pure: no I/O, no clock. Corrupt bytes are an error and never a panic.
 
+mod bits;
 mod block;
+mod bytes;
+mod column;
+mod decimal;
+mod ints;
+mod times;
+
+use column::ColumnScratch;
+use ints::IntScratch;
 
 pub use block::{Block, ColumnsRef, RowsRef, encode_columns, encode_rows};
 
@@ -28,4 +37,16 @@ pub struct Corrupt(pub &'static str);
 
 /// Memory that calls use again and again.
 #[derive(Debug, Default)]
-pub struct Scratch {}
+pub struct Scratch {
+    /// Columns that were turned out of rows.
+    tile: Vec<f64>,
+    /// Encoded columns, one behind the other.
+    data: Vec<u8>,
+    /// The bytes of each.
+    lengths: Vec<usize>,
+    /// Encoded parts of the header.
+    head: Vec<u8>,
+    whole: Vec<u64>,
+    ints: IntScratch,
+    column: ColumnScratch,
+}
