@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
-use hyper::{HeaderMap, Method, StatusCode};
+use hyper::body::Incoming;
+use hyper::header::{
+    CONTENT_LENGTH, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER, TRANSFER_ENCODING,
+};
+use hyper::{HeaderMap, Method, Response, StatusCode};
 use serde_json::Value;
 
 use crate::contexts::Book;
@@ -28,6 +31,10 @@ use transport::{Broken, Transport, collect};
 /// Longest wait for an answer: above the daemon's own limit, so that its reason
 /// arrives.
 const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Longest silence while a backup is made: the daemon copies its catalog before
+/// the first byte comes.
+const BACKUP_PATIENCE: Duration = Duration::from_secs(900);
 
 /// The largest answer that is read: 10,000 devices with all we know are 20 MB.
 const ANSWER_BYTES: usize = 256 * 1024 * 1024;
@@ -84,6 +91,8 @@ struct Call {
     /// Whether it proves something, so that a 401 means that this was wrong and
     /// says nothing of who asks.
     proves: bool,
+    /// How long the daemon may be silent.
+    patience: Duration,
 }
 
 impl Call {
@@ -97,6 +106,7 @@ impl Call {
             body: None,
             open: false,
             proves: false,
+            patience: PATIENCE,
         }
     }
 
@@ -300,41 +310,85 @@ impl Client {
     ) -> Result<(), Trouble> {
         let mut call = Call::new(Method::GET, path);
         call.accept = accept;
+        let mut pour = output.pour();
+        self.streamed(&call, "what was printed is not all", &mut |piece| {
+            pour.add(piece)
+        })
+        .await?;
+        pour.end()
+    }
+
+    /// Has a backup made, and gives it to `take` piece by piece. What was taken is
+    /// whole if this went well, and otherwise not.
+    pub(crate) async fn post_for_backup(
+        &self,
+        path: &str,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let mut call = Call::new(Method::POST, path).json(&serde_json::json!({}));
+        call.accept = "application/x-tar";
+        call.patience = BACKUP_PATIENCE;
+        self.streamed(&call, "there is no backup", take).await
+    }
+
+    /// `torn`: what it means if the end does not come.
+    async fn streamed(
+        &self,
+        call: &Call,
+        torn: &str,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
         let mut bearer = self.bearer().await?;
         for _try in 0..2 {
-            let begun = self.transport.begin(&call, bearer.as_deref()).await;
-            let (response, _sender) = begun.map_err(|broken| self.broken(&call, broken))?;
+            let begun = self.transport.begin(call, bearer.as_deref()).await;
+            let (response, _sender) = begun.map_err(|broken| self.broken(call, broken))?;
             if response.status().is_success() {
-                return self.pour(response.into_body(), output).await;
+                return self.pour(call, response, torn, take).await;
             }
             let refused = collect(response).await;
-            let refused = refused.map_err(|broken| self.broken(&call, broken))?;
+            let refused = refused.map_err(|broken| self.broken(call, broken))?;
             bearer = self.renewed(refused.status, bearer.as_deref()).await?;
             if bearer.is_none() {
-                return self.read(&call, &refused).map(|_answer| ());
+                return self.read(call, &refused).map(|_answer| ());
             }
         }
         Err(self.not_signed_in("a new access token is refused too"))
     }
 
-    async fn pour(&self, mut body: hyper::body::Incoming, output: &Output) -> Result<(), Trouble> {
+    async fn pour(
+        &self,
+        call: &Call,
+        response: Response<Incoming>,
+        torn: &str,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
         let lost = |why: String| {
             Trouble::Partly(format!(
-                "the connection to {} broke in the middle: {why}; what was printed is not all",
+                "the connection to {} broke in the middle: {why}; {torn}",
                 self.at()
             ))
         };
-        let mut pour = output.pour();
+        // what just ends with the connection may end anywhere
+        let bounded = [TRANSFER_ENCODING, CONTENT_LENGTH];
+        if !bounded
+            .iter()
+            .any(|name| response.headers().contains_key(name))
+        {
+            return Err(garbled(
+                "an answer whose end cannot be told from a torn one",
+            ));
+        }
+        let mut body = response.into_body();
         loop {
-            let Ok(frame) = tokio::time::timeout(PATIENCE, body.frame()).await else {
-                return Err(lost(format!("nothing came for {} s", PATIENCE.as_secs())));
+            let Ok(frame) = tokio::time::timeout(call.patience, body.frame()).await else {
+                return Err(lost(late(call.patience)));
             };
             match frame {
-                None => return pour.end(),
+                None => return Ok(()),
                 Some(Err(error)) => return Err(lost(error.to_string())),
                 Some(Ok(frame)) => {
                     if let Some(content) = frame.data_ref() {
-                        pour.add(content)?;
+                        take(content)?;
                     }
                 }
             }
@@ -377,9 +431,12 @@ impl Client {
             Broken::Lost { why, .. } => Trouble::Lost { at, why },
             Broken::Late if call.method == Method::GET => Trouble::Unreachable {
                 at,
-                source: std::io::Error::new(std::io::ErrorKind::TimedOut, late()),
+                source: std::io::Error::new(std::io::ErrorKind::TimedOut, late(call.patience)),
             },
-            Broken::Late => Trouble::Lost { at, why: late() },
+            Broken::Late => Trouble::Lost {
+                at,
+                why: late(call.patience),
+            },
         }
     }
 
@@ -421,8 +478,8 @@ impl Client {
     }
 }
 
-fn late() -> String {
-    format!("no answer within {} s", PATIENCE.as_secs())
+fn late(patience: Duration) -> String {
+    format!("no answer within {} s", patience.as_secs())
 }
 
 fn etag_of(headers: &HeaderMap) -> Option<String> {

@@ -1,6 +1,7 @@
 //! The words that `sotp` understands.
 
 mod access;
+mod kept;
 
 use std::path::PathBuf;
 
@@ -10,12 +11,16 @@ pub(crate) use access::{
     Admin, Audit, AuditFilters, Context, ExportFormat, Limit, Login, Password, Policy, Secrets,
     Sessions, Setup, TenantFields, Tenants, Tokens, TokensAdd, Totp, UserFields, Users,
 };
+pub(crate) use kept::{Asked, Backup, Metrics, MetricsExport, MetricsGet, TableFormat};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// The inventory: what is watched
     #[command(subcommand, alias = "device")]
     Devices(Devices),
+    /// What was measured: shown, exported, deleted
+    #[command(subcommand, alias = "metric")]
+    Metrics(Metrics),
     /// What is wrong, and what was
     #[command(subcommand, alias = "alert")]
     Alerts(Alerts),
@@ -31,6 +36,9 @@ pub(crate) enum Command {
     /// Telling people
     #[command(subcommand)]
     Notify(Notify),
+    /// Everything in one file: made, listed, verified, restored
+    #[command(subcommand, alias = "backups")]
+    Backup(Backup),
     /// How the appliance itself is doing
     #[command(
         after_help = "Examples:\n  sotp status\n  sotp status --check   # exit code 0 ok, 1 warning, 2 critical, 3 unknown, as monitoring plugins do"

@@ -13,6 +13,8 @@ pub(crate) const TOP_HELP: &str = "Examples:\n  \
     sotp devices add core1 10.0.0.1 --snmp-community-file community\n  \
     sotp devices ls --state down\n  \
     sotp alerts ls\n  \
+    sotp metrics get 'icmp_rtt_seconds{device=\"core1\"}' --from -1d\n  \
+    sotp backup create /srv/sotp.tar\n  \
     sotp status -o json\n  \
     sotp login https://sotp.example.net:8443\n\n\
     A flag wins over the environment, that over the current context, that over the socket of this machine.\n\n\

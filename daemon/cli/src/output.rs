@@ -201,6 +201,26 @@ impl Output {
         }
     }
 
+    /// Prints a table for people.
+    pub(crate) fn grid(&self, grid: &Grid) -> Result<(), Trouble> {
+        self.line(&self.draw(grid))
+    }
+
+    /// Whether a table can be shown whole.
+    pub(crate) fn fits(&self, grid: &Grid) -> bool {
+        // comfy-table puts a space on either side of a cell
+        let taken: usize = grid.harmless().widths().iter().map(|width| width + 2).sum();
+        self.width.is_none_or(|width| taken <= width)
+    }
+
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
     /// Prints one thing: `facts` for people, all of it as JSON.
     pub(crate) fn item(&self, item: &Value, facts: &[(&str, String)]) -> Result<(), Trouble> {
         match self.format {
@@ -278,32 +298,29 @@ impl Output {
     }
 
     fn table(&self, rows: &[Value], columns: &[Column]) -> String {
-        let cells: Vec<Vec<String>> = rows
-            .iter()
-            .map(|row| {
-                columns
-                    .iter()
-                    .map(|column| safe(&(column.cell)(row)))
-                    .collect()
-            })
-            .collect();
-        let widths: Vec<usize> = (0..columns.len())
-            .map(|place| {
-                cells
-                    .iter()
-                    .map(|row| width_of(&row[place]))
-                    .chain([columns[place].header.len()])
-                    .max()
-                    .unwrap_or(0)
-            })
-            .collect();
-        let (kept, longest) = fit(columns, &widths, self.width);
+        let cells = rows.iter().map(|row| {
+            let cells = columns.iter().map(|column| (column.cell)(row));
+            cells.collect()
+        });
+        self.draw(&Grid {
+            headers: columns
+                .iter()
+                .map(|column| column.header.to_owned())
+                .collect(),
+            ranks: columns.iter().map(|column| column.rank).collect(),
+            rows: cells.collect(),
+        })
+    }
+
+    fn draw(&self, grid: &Grid) -> String {
+        let grid = grid.harmless();
+        let (kept, longest) = fit(&grid.ranks, &grid.widths(), self.width);
         let mut table = Table::new();
         table
             .load_style(presets::NOTHING)
             .set_content_arrangement(ContentArrangement::Disabled)
-            .set_header(kept.iter().map(|place| columns[*place].header));
-        for row in cells {
+            .set_header(kept.iter().map(|place| cut(&grid.headers[*place], longest)));
+        for row in &grid.rows {
             table.add_row(kept.iter().map(|place| {
                 let text = cut(&row[*place], longest);
                 match self.colour.then(|| colour_of(&text)).flatten() {
@@ -325,10 +342,41 @@ impl Output {
     }
 }
 
+/// A table for people whose columns are known only when it is printed. Every row
+/// has as many cells as there are headers and ranks.
+pub(crate) struct Grid {
+    pub(crate) headers: Vec<String>,
+    /// How important each column is: 0 stays longest.
+    pub(crate) ranks: Vec<u8>,
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+impl Grid {
+    fn harmless(&self) -> Grid {
+        let safe_all = |texts: &Vec<String>| texts.iter().map(|text| safe(text)).collect();
+        Grid {
+            headers: safe_all(&self.headers),
+            ranks: self.ranks.clone(),
+            rows: self.rows.iter().map(safe_all).collect(),
+        }
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let of = |place: usize| {
+            let cells = self.rows.iter().map(|row| width_of(&row[place]));
+            cells
+                .chain([width_of(&self.headers[place])])
+                .max()
+                .unwrap_or(0)
+        };
+        (0..self.headers.len()).map(of).collect()
+    }
+}
+
 /// Which columns fit into `width`, and how long a cell may be. comfy-table puts a
 /// space on either side of a cell.
-fn fit(columns: &[Column], widths: &[usize], width: Option<usize>) -> (Vec<usize>, usize) {
-    let mut kept: Vec<usize> = (0..columns.len()).collect();
+fn fit(ranks: &[u8], widths: &[usize], width: Option<usize>) -> (Vec<usize>, usize) {
+    let mut kept: Vec<usize> = (0..ranks.len()).collect();
     let Some(width) = width else {
         return (kept, usize::MAX);
     };
@@ -337,11 +385,11 @@ fn fit(columns: &[Column], widths: &[usize], width: Option<usize>) -> (Vec<usize
         let Some(least) = kept
             .iter()
             .copied()
-            .max_by_key(|place| (columns[*place].rank, *place))
+            .max_by_key(|place| (ranks[*place], *place))
         else {
             break;
         };
-        if columns[least].rank == 0 {
+        if ranks[least] == 0 {
             break;
         }
         kept.retain(|place| *place != least);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod fake;
+mod kept;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

@@ -80,7 +80,9 @@ impl Transport {
             *self.idle.lock().await = Some(sender);
             Ok(raw)
         };
-        timeout(PATIENCE, whole).await.unwrap_or(Err(Broken::Late))
+        timeout(call.patience, whole)
+            .await
+            .unwrap_or(Err(Broken::Late))
     }
 
     /// Sends `call` and reads the head of the answer. The connection lasts as
@@ -92,7 +94,7 @@ impl Transport {
     ) -> Result<(Response<Incoming>, Sender), Broken> {
         let request = self.request(call, bearer).map_err(Broken::Never)?;
         let mut sender = self.connection().await.map_err(Broken::Never)?;
-        match timeout(PATIENCE, sender.try_send_request(request)).await {
+        match timeout(call.patience, sender.try_send_request(request)).await {
             Err(_silence) => Err(Broken::Late),
             Ok(Ok(response)) => Ok((response, sender)),
             Ok(Err(mut error)) => Err(Broken::Lost {

@@ -2,17 +2,22 @@
 
 mod alerts;
 mod audit;
+mod backups;
 mod csv;
 mod devices;
+mod export;
 mod login;
 mod me;
+mod metrics;
 mod others;
 mod people;
 mod secrets;
+mod series;
 mod setup;
 mod status;
 pub(crate) mod text;
 mod tokens;
+mod when;
 
 use std::process::ExitCode;
 
@@ -55,6 +60,8 @@ pub(crate) async fn run(
 async fn ask(command: &Command, client: &Client, output: &Output) -> Result<(), Trouble> {
     match command {
         Command::Devices(words) => devices::run(words, client, output).await,
+        Command::Metrics(words) => metrics::run(words, client, output).await,
+        Command::Backup(words) => backups::run(words, client, output).await,
         Command::Alerts(words) => alerts::run(words, client, output).await,
         Command::Rules(words) => others::rules(words, client, output).await,
         Command::Outbox(words) => others::outbox(words, client, output).await,

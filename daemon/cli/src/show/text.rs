@@ -65,9 +65,48 @@ pub(crate) fn bits(bps: f64) -> String {
     }
 }
 
+/// Bytes with a binary prefix.
+pub(crate) fn bytes(bytes: f64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = bytes;
+    let mut place = 0;
+    // from what would be rounded up to 1024 on
+    while value.abs() >= 1023.5 && place + 1 < UNITS.len() {
+        value /= 1024.0;
+        place += 1;
+    }
+    match place == 0 || value.abs() >= 99.95 {
+        true => format!("{value:.0} {}", UNITS[place]),
+        false => format!("{value:.1} {}", UNITS[place]),
+    }
+}
+
+/// A value in a unit as the API names it, as people read it.
+pub(crate) fn with_unit(value: f64, unit: &str) -> String {
+    if !value.is_finite() {
+        return plain(value);
+    }
+    match unit {
+        "seconds" if value.abs() < 120.0 => short_seconds(value),
+        "seconds" if value > 0.0 => span(value),
+        "ratio" => percent(value),
+        "percent" => percent(value / 100.0),
+        "bytes" | "octets" => bytes(value),
+        "bytes/s" => format!("{}/s", bytes(value)),
+        // traffic is spoken of in bits
+        "octets/s" => bits(value * 8.0),
+        "bit/s" | "bits/s" => bits(value),
+        "" | "/s" => format!("{}{unit}", plain(value)),
+        other => format!("{} {other}", plain(value)),
+    }
+}
+
 /// A plain number with four significant digits, and all of a whole one: what was
 /// measured is never shown as 0.
 pub(crate) fn plain(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
     if value == value.trunc() && value.abs() < 1e15 {
         return format!("{value:.0}");
     }
@@ -163,5 +202,20 @@ mod tests {
         assert_eq!(plain(0.000_026_2), "0.00002620");
         assert_eq!(plain(1_234.56), "1235");
         assert_eq!(plain(42.0), "42");
+        assert_eq!(plain(f64::NEG_INFINITY), "-Inf");
+        assert_eq!(bytes(1023.0), "1023 B");
+        assert_eq!(bytes(1_048_570.0), "1.0 MiB");
+        assert_eq!(bytes(250.0 * 1024.0 * 1024.0), "250 MiB");
+    }
+
+    #[test]
+    fn a_value_is_shown_in_the_unit_that_people_think_in() {
+        assert_eq!(with_unit(0.012, "seconds"), "12.00 ms");
+        assert_eq!(with_unit(90_000.0, "seconds"), "1d 1h");
+        assert_eq!(with_unit(1_250_000.0, "octets/s"), "10.0 Mbit/s");
+        assert_eq!(with_unit(12.0, "percent"), "12 %");
+        assert_eq!(with_unit(3.5, "packets/s"), "3.500 packets/s");
+        assert_eq!(with_unit(f64::INFINITY, "octets/s"), "+Inf");
+        assert_eq!(with_unit(1.0, ""), "1");
     }
 }

@@ -43,8 +43,17 @@ pub(crate) enum Reply {
     Tagged(&'static str, Value),
     /// Nothing: it hangs up.
     HangUp,
+    /// These pieces, whose number is not said before, and their end or none.
+    Pieces(Vec<Vec<u8>>, End),
     /// Says that this many bytes come, sends this text, and hangs up.
     CutOff(usize, String),
+}
+
+/// How pieces end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Said,
+    Missing,
 }
 
 pub(crate) struct Server {
@@ -135,6 +144,12 @@ fn serve(
             Reply::Json(status, body) => (status, None, body.to_string()),
             Reply::Tagged(tag, body) => (200, Some(tag), body.to_string()),
             Reply::HangUp => break,
+            Reply::Pieces(pieces, end) => {
+                if send_pieces(tls.get_mut(), &pieces, end).is_err() || end == End::Missing {
+                    break;
+                }
+                continue;
+            }
             Reply::CutOff(length, text) => {
                 let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{text}");
                 let _sent = tls.get_mut().write_all(head.as_bytes());
@@ -156,6 +171,20 @@ fn serve(
         }
     }
     let _closed = socket.shutdown(Shutdown::Both);
+}
+
+/// Transfer-Encoding: chunked (RFC 9112 §7.1).
+fn send_pieces(to: &mut impl Write, pieces: &[Vec<u8>], end: End) -> std::io::Result<()> {
+    to.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
+    for piece in pieces {
+        write!(to, "{:x}\r\n", piece.len())?;
+        to.write_all(piece)?;
+        to.write_all(b"\r\n")?;
+    }
+    match end {
+        End::Said => to.write_all(b"0\r\n\r\n"),
+        End::Missing => Ok(()),
+    }
 }
 
 fn read(tls: &mut impl BufRead, connection: usize) -> Option<Asked> {

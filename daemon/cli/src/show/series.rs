@@ -1,0 +1,331 @@
+//! What `/api/v1/series` answers, as points in time.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::client::{Client, query};
+use crate::command::Asked;
+use crate::error::Trouble;
+use crate::output::{safe, talk};
+
+use super::instant;
+
+const PATH: &str = "/api/v1/series";
+
+/// Values of some series over some time.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// As it came.
+    pub(super) body: Value,
+    /// Which tier was read: raw, 15m or 1h.
+    pub(super) source: String,
+    /// Seconds between two values; `None` for values as they were measured.
+    pub(super) step: Option<f64>,
+    /// What the caller should know of it, such as which parts are missing.
+    pub(super) warnings: Vec<String>,
+    pub(super) series: Vec<Series>,
+}
+
+/// Values of one series.
+#[derive(Debug)]
+pub(super) struct Series {
+    /// Absent for what was made of many.
+    pub(super) device: Option<String>,
+    pub(super) metric: String,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) unit: String,
+    /// Oldest first.
+    pub(super) points: Vec<Point>,
+}
+
+/// A value at an instant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Point {
+    /// Milliseconds since 1970.
+    pub(super) at_ms: i64,
+    /// `None`: not measured.
+    pub(super) value: Option<f64>,
+    /// Whether the device began anew between the value before and this one.
+    pub(super) broken: bool,
+}
+
+#[derive(Deserialize)]
+struct AnswerBody {
+    #[serde(default)]
+    source: String,
+    #[serde(default)]
+    from: Value,
+    #[serde(default)]
+    step: Option<f64>,
+    #[serde(default)]
+    warnings: Vec<String>,
+    series: Vec<SeriesBody>,
+}
+
+#[derive(Deserialize)]
+struct SeriesBody {
+    #[serde(default)]
+    device: Option<Value>,
+    #[serde(default)]
+    metric: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    unit: Option<String>,
+    #[serde(default)]
+    values: Vec<Value>,
+    #[serde(default)]
+    points: Vec<Vec<Value>>,
+}
+
+/// What of [`Asked`] is said anew in every request.
+pub(super) struct Window {
+    pub(super) from: String,
+    pub(super) until: String,
+    pub(super) step: Option<String>,
+    pub(super) source: Option<String>,
+    pub(super) width: Option<u32>,
+}
+
+pub(super) async fn ask(
+    asked: &Asked,
+    window: &Window,
+    client: &Client,
+) -> Result<Answer, Trouble> {
+    let path = format!(
+        "{PATH}{}",
+        query(&[
+            ("selector", Some(asked.selector.clone())),
+            ("from", Some(window.from.clone())),
+            ("until", Some(window.until.clone())),
+            ("step", window.step.clone()),
+            ("aggregate", asked.aggregate.clone()),
+            ("across", asked.across.clone()),
+            ("source", window.source.clone()),
+            ("width", window.width.map(|width| width.to_string())),
+        ])
+    );
+    Answer::read(client.get(&path).await?.body)
+}
+
+impl Answer {
+    fn read(body: Value) -> Result<Answer, Trouble> {
+        let read = AnswerBody::deserialize(&body)
+            .map_err(|error| Trouble::Garbled(format!("{PATH}: {error}")))?;
+        let grid = read.step.zip(millis(&read.from));
+        let series = read.series.into_iter().map(|series| series.read(grid));
+        Ok(Answer {
+            source: read.source,
+            step: read.step,
+            warnings: read.warnings,
+            series: series.collect::<Result<_, _>>()?,
+            body,
+        })
+    }
+
+    /// Milliseconds between two values; `None` for values as they were measured.
+    pub(super) fn step_ms(&self) -> Option<i64> {
+        whole_ms(self.step?).filter(|step_ms| *step_ms > 0)
+    }
+
+    /// Says on standard error what is to be known of it.
+    pub(super) fn warn(&self) {
+        for warning in &self.warnings {
+            talk(&format!("warning: {warning}"));
+        }
+    }
+}
+
+impl SeriesBody {
+    /// `grid`: seconds between two values, and when the first one stands.
+    fn read(self, grid: Option<(f64, i64)>) -> Result<Series, Trouble> {
+        let points = match grid {
+            Some((step, from_ms)) => stepped(&self.values, step, from_ms)?,
+            None if self.values.is_empty() => {
+                let points = self.points.iter().map(|point| measured(point));
+                points.collect::<Result<_, _>>()?
+            }
+            None => return Err(garbled("values without a step, or without from")),
+        };
+        Ok(Series {
+            device: self.device.as_ref().and_then(name_of),
+            metric: self.metric.unwrap_or_default(),
+            labels: self.labels,
+            unit: self.unit.unwrap_or_default(),
+            points,
+        })
+    }
+}
+
+/// A device's name, given as it is or in an object.
+fn name_of(device: &Value) -> Option<String> {
+    let name = device.as_str().or_else(|| device.get("name")?.as_str());
+    name.map(str::to_owned)
+}
+
+fn stepped(values: &[Value], step: f64, from_ms: i64) -> Result<Vec<Point>, Trouble> {
+    let step_ms = whole_ms(step).ok_or_else(|| garbled("a step that is no span"))?;
+    let mut at_ms = from_ms;
+    let mut points = Vec::with_capacity(values.len());
+    for value in values {
+        points.push(Point {
+            at_ms,
+            value: number(value)?,
+            broken: false,
+        });
+        at_ms = at_ms.saturating_add(step_ms);
+    }
+    Ok(points)
+}
+
+fn measured(point: &[Value]) -> Result<Point, Trouble> {
+    let at = point.first().and_then(millis);
+    Ok(Point {
+        at_ms: at.ok_or_else(|| garbled("a point without a time"))?,
+        value: number(point.get(1).unwrap_or(&Value::Null))?,
+        broken: matches!(point.get(2), Some(Value::Bool(true))),
+    })
+}
+
+/// JSON has no infinities: they are text.
+fn number(value: &Value) -> Result<Option<f64>, Trouble> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Number(number) => Ok(number.as_f64()),
+        Value::String(text) if text == "+Inf" => Ok(Some(f64::INFINITY)),
+        Value::String(text) if text == "-Inf" => Ok(Some(f64::NEG_INFINITY)),
+        other => Err(garbled(&format!("a value that is {other}"))),
+    }
+}
+
+/// An instant, in seconds since 1970 or RFC 3339, as milliseconds.
+pub(super) fn millis(instant: &Value) -> Option<i64> {
+    match instant {
+        Value::String(text) => text.parse::<Timestamp>().ok().map(|at| at.as_millisecond()),
+        other => whole_ms(other.as_f64()?),
+    }
+}
+
+pub(super) fn whole_ms(seconds: f64) -> Option<i64> {
+    let span = jiff::SignedDuration::try_from_secs_f64(seconds).ok()?;
+    i64::try_from((span.as_nanos() + 500_000).div_euclid(1_000_000)).ok()
+}
+
+fn garbled(what: &str) -> Trouble {
+    Trouble::Garbled(format!("{PATH} answers with {what}"))
+}
+
+/// RFC 3339 with milliseconds.
+pub(super) fn shown_time(at_ms: i64) -> String {
+    match Timestamp::from_millisecond(at_ms) {
+        Ok(at) => format!("{at:.3}"),
+        // no year that a calendar has
+        Err(_beyond) => at_ms.to_string(),
+    }
+}
+
+/// What the daemon reads itself, it reads itself; a date is an instant.
+pub(super) fn time(text: &str) -> String {
+    match text.parse::<f64>() {
+        Ok(_seconds) => text.to_owned(),
+        Err(_) => instant(text).map_or_else(|| text.to_owned(), |at| at.to_string()),
+    }
+}
+
+/// Labels as Prometheus writes them; nothing for none.
+pub(super) fn prometheus(labels: &BTreeMap<String, String>) -> String {
+    if labels.is_empty() {
+        return String::new();
+    }
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| format!("{}=\"{}\"", safe(name), escaped(&safe(value))))
+        .collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn points(body: Value) -> Vec<Point> {
+        let mut answer = Answer::read(body).unwrap();
+        answer.series.remove(0).points
+    }
+
+    #[test]
+    fn steps_begin_at_from_and_what_was_not_measured_is_none() {
+        let found = points(json!({
+            "from": "2026-01-01T00:00:00Z", "step": 0.5,
+            "series": [{"device": "core1", "values": [1, null, "+Inf", "-Inf"]}],
+        }));
+        let begin = 1_767_225_600_000;
+        let expected = [
+            (begin, Some(1.0)),
+            (begin + 500, None),
+            (begin + 1_000, Some(f64::INFINITY)),
+            (begin + 1_500, Some(f64::NEG_INFINITY)),
+        ];
+        let found: Vec<_> = found
+            .iter()
+            .map(|point| (point.at_ms, point.value))
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_measured_point_has_its_own_time_to_the_millisecond() {
+        let found = points(json!({
+            "from": 0, "step": null,
+            "series": [{"points": [[1_767_225_600.123, 7], [1_767_225_630.001, 1, true]]}],
+        }));
+        assert_eq!(found[0].at_ms, 1_767_225_600_123);
+        assert_eq!(shown_time(found[1].at_ms), "2026-01-01T00:00:30.001Z");
+        assert_eq!((found[0].broken, found[1].broken), (false, true));
+    }
+
+    #[test]
+    fn an_answer_that_makes_no_sense_is_refused() {
+        for series in [
+            json!({"points": [[0, "NaN"]]}),
+            json!({"points": [["x", 1]]}),
+            json!({"points": [[]]}),
+            json!({"values": [1]}),
+        ] {
+            let body = json!({"from": 0, "step": null, "series": [series]});
+            assert!(Answer::read(body.clone()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn labels_are_written_as_in_a_selector() {
+        let labels = |value: &str| {
+            prometheus(&BTreeMap::from([
+                ("a".to_owned(), value.to_owned()),
+                ("b".to_owned(), "x".to_owned()),
+            ]))
+        };
+        assert_eq!(labels("Gi0/1"), "{a=\"Gi0/1\",b=\"x\"}");
+        assert_eq!(
+            labels("\\ \"q\"\u{1b}[2J\n"),
+            "{a=\"\\\\ \\\"q\\\"[2J \",b=\"x\"}"
+        );
+        assert_eq!(prometheus(&BTreeMap::new()), "");
+    }
+
+    #[test]
+    fn a_date_is_an_instant_and_a_span_is_left_to_the_daemon() {
+        assert_eq!(time("2026-01-01"), "2026-01-01T00:00:00Z");
+        for same in ["-1h", "now", "1767225600"] {
+            assert_eq!(time(same), same);
+        }
+    }
+}
