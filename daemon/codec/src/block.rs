@@ -71,7 +71,7 @@ pub fn encode_rows(rows: RowsRef<'_>, effort: Effort, scratch: &mut Scratch, out
         }
     }
     scratch.tile = tile;
-    finish(rows.columns, rows.times, rows.breaks, scratch, out);
+    finish(rows.columns, rows.times, rows.breaks, effort, scratch, out);
 }
 
 /// Copies columns out of rows.
@@ -101,7 +101,7 @@ pub fn encode_columns(
     for values in rows.values.chunks_exact(count) {
         scratch.add_column(values, effort);
     }
-    finish(rows.columns, rows.times, rows.breaks, scratch, out);
+    finish(rows.columns, rows.times, rows.breaks, effort, scratch, out);
 }
 
 fn check(rows: usize, width: usize, values: usize) {
@@ -128,6 +128,7 @@ fn finish(
     columns: u32,
     times: &[u64],
     breaks: &[(u32, Breaks)],
+    effort: Effort,
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) {
@@ -145,7 +146,7 @@ fn finish(
     put_varint(out, times.len() as u64);
     put_varint(out, lengths.len() as u64);
     head.clear();
-    times::encode(times, whole, ints, head);
+    times::encode(times, effort, whole, ints, head);
     put_varint(out, head.len() as u64);
     out.extend_from_slice(head);
     head.clear();

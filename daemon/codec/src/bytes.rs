@@ -46,6 +46,10 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
+    pub(crate) fn take_rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }

@@ -3,10 +3,11 @@
 use crate::bytes::{Reader, put_varint};
 use crate::decimal::{self, MAX_EXPONENT};
 use crate::ints::{self, IntScratch};
-use crate::{Corrupt, Effort};
+use crate::{Corrupt, Effort, dense};
 
 // ids are forever: see the table in the crate's documentation
 const RAW: u8 = 7;
+const PCO: u8 = 8;
 const SOME_ABSENT: u8 = 0x40;
 
 /// Memory for encoding and decoding columns.
@@ -15,6 +16,7 @@ pub(crate) struct ColumnScratch {
     present: Vec<f64>,
     whole: Vec<u64>,
     ints: IntScratch,
+    dense: Vec<u8>,
 }
 
 /// Appends the values of a column; nothing where all are absent.
@@ -50,23 +52,27 @@ fn encode_present(
     scratch: &mut ColumnScratch,
     out: &mut Vec<u8>,
 ) -> u8 {
-    let _ = effort;
     let first = values[0].to_bits();
     let constant = values.iter().fold(0, |any, v| any | (v.to_bits() ^ first)) == 0;
     if constant && first == 0 {
         return 0;
     }
     let values = if constant { &values[..1] } else { values };
-    let ColumnScratch { whole, ints, .. } = scratch;
+    let ColumnScratch {
+        whole, ints, dense, ..
+    } = scratch;
     whole.resize(values.len(), 0);
-    let id = decimal::split(values, whole).unwrap_or(RAW);
-    if id == RAW {
-        for (whole, value) in whole.iter_mut().zip(values) {
-            *whole = value.to_bits();
-        }
+    if let Some(exponent) = decimal::split(values, whole) {
+        ints::encode(whole, effort, ints, out);
+        return exponent;
     }
-    ints::encode(whole, ints, out);
-    id
+    for (whole, value) in whole.iter_mut().zip(values) {
+        *whole = value.to_bits();
+    }
+    let start = out.len();
+    ints::encode(whole, Effort::Fast, ints, out);
+    let replaced = effort == Effort::Dense && dense::replace(values, start, dense, out);
+    if replaced { PCO } else { RAW }
 }
 
 /// Reads a column of `rows` values.
@@ -137,6 +143,7 @@ fn decode_present(
                 *value = f64::from_bits(*whole);
             }
         }
+        PCO => dense::decode(from.take_rest(), values)?,
         _ => return Err(Corrupt("an unknown coding of values")),
     }
     if from.is_empty() {

@@ -3,9 +3,9 @@
 //! Numbers are 64 bits with wrapping arithmetic, kept as `u64`; where their
 //! order matters they are signed.
 
-use crate::Corrupt;
 use crate::bits::{mask, pack, packed_bytes, unpack};
 use crate::bytes::{Reader, put_varint, unzigzag, varint_bytes, zigzag};
+use crate::{Corrupt, Effort, dense};
 
 // ids are forever: see the table in the crate's documentation
 const CONSTANT: u8 = 0;
@@ -13,7 +13,11 @@ const OFFSET: u8 = 1;
 const DELTA_OFFSET: u8 = 2;
 const DELTA: u8 = 3;
 const DELTA_OF_DELTA: u8 = 4;
+const PCO: u8 = 5;
 const FACTOR: u8 = 0x80;
+
+/// pco orders numbers without a sign, so zero goes into the middle.
+const MIDDLE: u64 = 1 << 63;
 
 /// Memory for what each prediction leaves.
 #[derive(Debug, Default)]
@@ -23,6 +27,7 @@ pub(crate) struct IntScratch {
     delta_offset: Vec<u64>,
     delta: Vec<u64>,
     delta_of_delta: Vec<u64>,
+    dense: Vec<u8>,
 }
 
 /// How narrow to pack what a prediction leaves.
@@ -36,7 +41,12 @@ struct Width {
 }
 
 /// Appends the numbers, at least one; leaves something else in their place.
-pub(crate) fn encode(numbers: &mut [u64], scratch: &mut IntScratch, out: &mut Vec<u8>) {
+pub(crate) fn encode(
+    numbers: &mut [u64],
+    effort: Effort,
+    scratch: &mut IntScratch,
+    out: &mut Vec<u8>,
+) {
     let first = numbers[0];
     if numbers.iter().fold(0, |any, n| any | (n ^ first)) == 0 {
         out.push(CONSTANT);
@@ -52,7 +62,18 @@ pub(crate) fn encode(numbers: &mut [u64], scratch: &mut IntScratch, out: &mut Ve
         put_varint(out, zigzag(first));
         put_varint(out, factor);
     }
+    let start = out.len();
     encode_best(numbers, scratch, out);
+    if effort == Effort::Dense {
+        for number in numbers.iter_mut() {
+            *number ^= MIDDLE;
+        }
+        // its own id stays where ours stood
+        let replaced = dense::replace(numbers, start + 1, &mut scratch.dense, out);
+        if replaced {
+            out[start] = PCO;
+        }
+    }
 }
 
 fn divide(difference: u64, factor: u64) -> u64 {
@@ -206,6 +227,13 @@ pub(crate) fn decode(from: &mut Reader<'_>, numbers: &mut [u64]) -> Result<(), C
 }
 
 fn decode_plain(id: u8, from: &mut Reader<'_>, numbers: &mut [u64]) -> Result<(), Corrupt> {
+    if id == PCO {
+        dense::decode(from.take_rest(), numbers)?;
+        for number in numbers {
+            *number ^= MIDDLE;
+        }
+        return Ok(());
+    }
     let start = unzigzag(from.varint()?);
     match id {
         CONSTANT => numbers.fill(start),
@@ -297,7 +325,13 @@ mod tests {
 
     fn bytes_of(numbers: &[u64]) -> usize {
         let mut out = Vec::new();
-        encode(&mut numbers.to_vec(), &mut IntScratch::default(), &mut out);
+        let mut copy = numbers.to_vec();
+        encode(
+            &mut copy,
+            Effort::Fast,
+            &mut IntScratch::default(),
+            &mut out,
+        );
         let mut back = vec![0; numbers.len()];
         let mut reader = Reader::new(&out);
         decode(&mut reader, &mut back).expect("it was encoded");

@@ -7,6 +7,7 @@ mod block;
 mod bytes;
 mod column;
 mod decimal;
+mod dense;
 mod ints;
 mod times;
 

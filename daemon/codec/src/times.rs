@@ -1,8 +1,8 @@
 //! Times of rows: how far each is from where an even step would put it.
 
-use crate::Corrupt;
 use crate::bytes::{Reader, put_varint};
 use crate::ints::{self, IntScratch};
+use crate::{Corrupt, Effort};
 
 /// Devices are polled every so many whole seconds.
 const STEP_UNIT_MS: u64 = 1000;
@@ -10,6 +10,7 @@ const STEP_UNIT_MS: u64 = 1000;
 /// Appends times that rise strictly.
 pub(crate) fn encode(
     times: &[u64],
+    effort: Effort,
     scratch: &mut Vec<u64>,
     ints: &mut IntScratch,
     out: &mut Vec<u8>,
@@ -23,7 +24,7 @@ pub(crate) fn encode(
             .zip(times)
             .map(|(row, time)| time.wrapping_sub(row.wrapping_mul(step))),
     );
-    ints::encode(scratch, ints, out);
+    ints::encode(scratch, effort, ints, out);
 }
 
 /// The mean, in whole seconds.
