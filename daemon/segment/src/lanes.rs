@@ -81,8 +81,18 @@ impl Lanes {
         Some(first + within)
     }
 
+    /// Each column's kind, and the place of its first lane.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = (MetricKind, usize)> {
+        self.columns.iter().copied()
+    }
+
+    /// The places of all lanes of this sort.
+    pub(crate) fn of(&self, lane: Lane) -> impl Iterator<Item = usize> {
+        let columns = 0..self.columns.len();
+        columns.filter_map(move |column| self.place(column, lane))
+    }
+
     /// The kind of each lane: that of its column.
-    #[cfg_attr(not(test), expect(dead_code, reason = "compaction is yet to come"))]
     pub(crate) fn kinds(&self) -> impl Iterator<Item = MetricKind> {
         let columns = self.columns.iter();
         columns.flat_map(|(kind, _)| lanes_of(*kind).iter().map(|_| *kind))
@@ -177,7 +187,6 @@ impl Bucket {
     }
 
     /// The value of a lane as it is written.
-    #[expect(dead_code, reason = "compaction is yet to come")]
     pub(crate) fn written(&self, lane: Lane) -> f64 {
         match lane {
             Lane::Avg => six_digits(self.avg),
@@ -394,7 +403,7 @@ impl Reduced {
 const EXACT_POWER: i32 = 22;
 
 /// A value to six significant digits, as the f64 nearest to them.
-fn six_digits(value: f64) -> f64 {
+pub(crate) fn six_digits(value: f64) -> f64 {
     let size = value.abs();
     let is_short = size < 1e6 && value.fract() == 0.0;
     if is_short || !size.is_finite() {

@@ -89,8 +89,10 @@
 
 mod compact;
 mod format;
+mod gather;
 mod lanes;
 mod reader;
+mod rollup;
 mod writer;
 
 use std::io;
