@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_day_is_one_block_and_a_long_run_several_of_the_same_size() {
         let hours: Vec<Piece> = (0..24).map(|part| piece(part, 0..120)).collect();
-        assert_eq!(cut(&hours, 4_096), [hours.clone()]);
+        assert_eq!(cut(&hours, 4_096), std::slice::from_ref(&hours));
         let hours: Vec<Piece> = (0..24).map(|part| piece(part, 0..360)).collect();
         let blocks: Vec<usize> = cut(&hours, 4_096).iter().map(Vec::len).collect();
         assert_eq!(blocks, [8, 8, 8]);
