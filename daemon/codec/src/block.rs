@@ -399,3 +399,7 @@ fn read_broken(from: &mut Reader<'_>) -> Result<Breaks, Corrupt> {
 #[cfg(test)]
 #[path = "block_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "damage_tests.rs"]
+mod damage_tests;
