@@ -331,38 +331,36 @@ struct Cost {
     decode_ns: f64,
 }
 
-/// Bytes and the quickest of some rounds, a sample.
+/// Bytes a sample, and the time of the quickest of some rounds of each group.
 fn cost(groups: &[Group], effort: Effort, rounds: usize) -> Cost {
     let samples: usize = groups.iter().map(|g| g.values.len()).sum();
     let mut scratch = Scratch::default();
     let mut blocks = vec![Vec::new(); groups.len()];
     let mut values = Vec::new();
-    let (mut encode_ns, mut decode_ns) = (f64::MAX, f64::MAX);
+    let mut quickest = vec![(f64::MAX, f64::MAX); groups.len()];
     for _ in 0..rounds {
-        let start = Instant::now();
-        for (group, block) in groups.iter().zip(&mut blocks) {
+        for ((group, block), quickest) in groups.iter().zip(&mut blocks).zip(&mut quickest) {
+            let start = Instant::now();
             block.clear();
             group.encode(effort, &mut scratch, block);
+            quickest.0 = quickest.0.min(start.elapsed().as_secs_f64());
         }
-        encode_ns = encode_ns.min(start.elapsed().as_secs_f64() * 1e9);
-        let start = Instant::now();
-        for block in &blocks {
+        for (block, quickest) in blocks.iter().zip(&mut quickest) {
+            let start = Instant::now();
             values.clear();
             let block = Block::open(block).expect("a block of ours");
             for column in 0..block.width() {
-                block
-                    .column(column, &mut scratch, &mut values)
-                    .expect("a column of ours");
+                let read = block.column(column, &mut scratch, &mut values);
+                read.expect("a column of ours");
             }
+            quickest.1 = quickest.1.min(start.elapsed().as_secs_f64());
         }
-        decode_ns = decode_ns.min(start.elapsed().as_secs_f64() * 1e9);
     }
-    let bytes: usize = blocks.iter().map(Vec::len).sum();
     let samples = samples as f64;
     Cost {
-        bytes: bytes as f64 / samples,
-        encode_ns: encode_ns / samples,
-        decode_ns: decode_ns / samples,
+        bytes: blocks.iter().map(Vec::len).sum::<usize>() as f64 / samples,
+        encode_ns: quickest.iter().map(|q| q.0).sum::<f64>() * 1e9 / samples,
+        decode_ns: quickest.iter().map(|q| q.1).sum::<f64>() * 1e9 / samples,
     }
 }
 

@@ -1,5 +1,7 @@
 //! A block: a run of one group's rows with the same columns.
 
+use std::ops::Range;
+
 use model::Breaks;
 
 use crate::bytes::{Reader, put_varint, unzigzag, zigzag};
@@ -15,9 +17,13 @@ const STRIDE: usize = 32;
 /// Bytes of that.
 const MARK: usize = 8;
 
-/// Columns that are turned at once: their values of a row are one line of
+/// Rows that are turned at once: a column's values of them fill one line of
 /// the processor's cache.
-const TILE: usize = 8;
+const LINE: usize = 8;
+
+/// Values that are turned before they are encoded, about: more would not stay
+/// in the processor's cache until then.
+const TURNED: usize = 1 << 18;
 
 /// Rows as they were polled: one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -59,28 +65,45 @@ pub struct ColumnsRef<'a> {
 pub fn encode_rows(rows: RowsRef<'_>, effort: Effort, scratch: &mut Scratch, out: &mut Vec<u8>) {
     let count = rows.times.len();
     check(count, rows.width, rows.values.len());
-    let mut tile = std::mem::take(&mut scratch.tile);
-    tile.resize(count * TILE.min(rows.width), 0.0);
-    let columns = (0..rows.width).step_by(TILE);
+    let mut turned = std::mem::take(&mut scratch.turned);
+    let step = (TURNED / count).max(LINE).min(rows.width.max(1));
+    turned.resize(count * step, 0.0);
     scratch.begin();
-    for first in columns {
-        let width = TILE.min(rows.width - first);
-        turn(&rows, first, width, &mut tile);
-        for values in tile[..count * width].chunks_exact(count) {
+    for first in (0..rows.width).step_by(step) {
+        let columns = first..rows.width.min(first + step);
+        let turned = &mut turned[..count * columns.len()];
+        turn(&rows, columns, turned);
+        for values in turned.chunks_exact(count) {
             scratch.add_column(values, effort);
         }
     }
-    scratch.tile = tile;
+    scratch.turned = turned;
     finish(rows.columns, rows.times, rows.breaks, effort, scratch, out);
 }
 
-/// Copies columns out of rows.
-fn turn(rows: &RowsRef<'_>, first: usize, width: usize, tile: &mut [f64]) {
+/// Copies columns out of rows: reads some rows from their start to their end
+/// and writes whole lines of the cache.
+fn turn(rows: &RowsRef<'_>, columns: Range<usize>, turned: &mut [f64]) {
     let count = rows.times.len();
-    for (row, values) in rows.values.chunks_exact(rows.width).enumerate() {
-        for (column, value) in values[first..first + width].iter().enumerate() {
-            tile[column * count + row] = *value;
+    let mut done = 0;
+    let mut lines = rows.values.chunks_exact(rows.width * LINE);
+    for line in &mut lines {
+        let row = |i: usize| &line[i * rows.width..][columns.clone()];
+        let [a, b, c, d, e, f, g, h]: [&[f64]; LINE] = std::array::from_fn(row);
+        let ahead = a.iter().zip(b).zip(c).zip(d);
+        let behind = e.iter().zip(f).zip(g).zip(h);
+        let of_columns = ahead.zip(behind).zip(turned.chunks_exact_mut(count));
+        for (((((a, b), c), d), (((e, f), g), h)), column) in of_columns {
+            column[done..done + LINE].copy_from_slice(&[*a, *b, *c, *d, *e, *f, *g, *h]);
         }
+        done += LINE;
+    }
+    for values in lines.remainder().chunks_exact(rows.width) {
+        let values = &values[columns.clone()];
+        for (value, column) in values.iter().zip(turned.chunks_exact_mut(count)) {
+            column[done] = *value;
+        }
+        done += 1;
     }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::bytes::{Reader, put_varint};
 use crate::decimal::{self, MAX_EXPONENT};
+use crate::dense::{self, DenseScratch};
 use crate::ints::{self, IntScratch};
-use crate::{Corrupt, Effort, dense};
+use crate::{Corrupt, Effort};
 
 // ids are forever: see the table in the crate's documentation
 const RAW: u8 = 7;
@@ -16,7 +17,7 @@ pub(crate) struct ColumnScratch {
     present: Vec<f64>,
     whole: Vec<u64>,
     ints: IntScratch,
-    dense: Vec<u8>,
+    dense: DenseScratch<f64>,
 }
 
 /// Appends the values of a column; nothing where all are absent.
@@ -71,7 +72,8 @@ fn encode_present(
     }
     let start = out.len();
     ints::encode(whole, Effort::Fast, ints, out);
-    let replaced = effort == Effort::Dense && dense::replace(values, start, dense, out);
+    let replaced =
+        effort == Effort::Dense && dense::replace(values, f64::to_bits, start, dense, out);
     if replaced { PCO } else { RAW }
 }
 

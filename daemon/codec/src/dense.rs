@@ -14,6 +14,13 @@ use pco::{ChunkConfig, DeltaSpec};
 
 use crate::Corrupt;
 
+/// Memory for trying.
+#[derive(Debug, Default)]
+pub(crate) struct DenseScratch<T> {
+    bytes: Vec<u8>,
+    back: Vec<T>,
+}
+
 /// How hard it tries: 4 gives 1.023 bytes for a sample of the mix in 27 ns, 6
 /// 1.015 in 34 ns, 8 1.014 in 49 ns.
 const LEVEL: usize = 6;
@@ -26,23 +33,34 @@ const MAJOR: u8 = 4;
 
 /// Tries to replace what stands in `out` from `start` by something smaller;
 /// says whether it did.
-pub(crate) fn replace<T: Number>(
+///
+/// It reads back what it wrote and compares by `bits`: at compaction the
+/// originals are deleted, and this code is not ours.
+pub(crate) fn replace<T: Number + Default>(
     numbers: &[T],
+    bits: impl Fn(T) -> u64,
     start: usize,
-    scratch: &mut Vec<u8>,
+    scratch: &mut DenseScratch<T>,
     out: &mut Vec<u8>,
 ) -> bool {
+    let DenseScratch { bytes, back } = scratch;
     let length = out.len() - start;
     if length < WORTH_TRYING {
         return false;
     }
-    scratch.clear();
+    bytes.clear();
     // an error is no reason to fail: our own encoding stands there already
-    if compress(numbers, scratch) != Ok(true) || scratch.len() >= length {
+    if compress(numbers, bytes) != Ok(true) || bytes.len() >= length {
+        return false;
+    }
+    back.clear();
+    back.resize(numbers.len(), T::default());
+    let same = |(a, b): (&T, &T)| bits(*a) == bits(*b);
+    if decode(bytes, back).is_err() || !numbers.iter().zip(&*back).all(same) {
         return false;
     }
     out.truncate(start);
-    out.extend_from_slice(scratch);
+    out.extend_from_slice(bytes);
     true
 }
 

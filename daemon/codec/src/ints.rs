@@ -5,7 +5,8 @@
 
 use crate::bits::{mask, pack, packed_bytes, unpack};
 use crate::bytes::{Reader, put_varint, unzigzag, varint_bytes, zigzag};
-use crate::{Corrupt, Effort, dense};
+use crate::dense::{self, DenseScratch};
+use crate::{Corrupt, Effort};
 
 // ids are forever: see the table in the crate's documentation
 const CONSTANT: u8 = 0;
@@ -27,7 +28,7 @@ pub(crate) struct IntScratch {
     delta_offset: Vec<u64>,
     delta: Vec<u64>,
     delta_of_delta: Vec<u64>,
-    dense: Vec<u8>,
+    dense: DenseScratch<u64>,
 }
 
 /// How narrow to pack what a prediction leaves.
@@ -69,7 +70,7 @@ pub(crate) fn encode(
             *number ^= MIDDLE;
         }
         // its own id stays where ours stood
-        let replaced = dense::replace(numbers, start + 1, &mut scratch.dense, out);
+        let replaced = dense::replace(numbers, u64::from, start + 1, &mut scratch.dense, out);
         if replaced {
             out[start] = PCO;
         }
@@ -105,52 +106,96 @@ fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-fn encode_best(numbers: &[u64], scratch: &mut IntScratch, out: &mut Vec<u8>) {
-    let first = numbers[0];
-    let least = smallest(numbers);
-    fill(
-        &mut scratch.offset,
-        numbers.iter().map(|n| n.wrapping_sub(least)),
-    );
-    fill(
-        &mut scratch.deltas,
-        numbers.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])),
-    );
-    let deltas = &scratch.deltas;
-    let least_delta = smallest(deltas);
-    fill(
-        &mut scratch.delta_offset,
-        deltas.iter().map(|d| d.wrapping_sub(least_delta)),
-    );
-    fill(&mut scratch.delta, deltas.iter().map(|d| zigzag(*d)));
-    fill(
-        &mut scratch.delta_of_delta,
-        deltas
-            .windows(2)
-            .map(|pair| zigzag(pair[1].wrapping_sub(pair[0]))),
-    );
+/// What is left after a prediction, and what the prediction starts from.
+struct Candidate<'a> {
+    id: u8,
+    start: [u64; 2],
+    starts: usize,
+    rest: &'a [u64],
+    width: Width,
+}
 
-    let candidates: [(u8, &[u64], &[u64]); 4] = [
-        (OFFSET, &[least], &scratch.offset),
-        (DELTA_OFFSET, &[first, least_delta], &scratch.delta_offset),
-        (DELTA, &[first], &scratch.delta),
-        (DELTA_OF_DELTA, &[first, deltas[0]], &scratch.delta_of_delta),
-    ];
-    let best = candidates
-        .into_iter()
-        .map(|(id, start, rest)| {
-            let width = best_width(rest);
-            let start_bytes: usize = start.iter().map(|s| varint_bytes(zigzag(*s))).sum();
-            (width.cost + start_bytes * 8, id, start, rest, width)
-        })
-        .min_by_key(|(cost, ..)| *cost);
-    if let Some((_, id, start, rest, width)) = best {
-        out.push(id);
-        for start in start {
+impl<'a> Candidate<'a> {
+    fn new<const STARTS: usize>(id: u8, start: [u64; STARTS], rest: &'a [u64]) -> Candidate<'a> {
+        let mut both = [0; 2];
+        both[..STARTS].copy_from_slice(&start);
+        let mut width = best_width(rest);
+        let bytes: usize = start.iter().map(|s| varint_bytes(zigzag(*s))).sum();
+        width.cost += bytes * 8;
+        Candidate {
+            id,
+            start: both,
+            starts: STARTS,
+            rest,
+            width,
+        }
+    }
+
+    fn or(self, other: Candidate<'a>) -> Candidate<'a> {
+        if other.width.cost < self.width.cost {
+            other
+        } else {
+            self
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(self.id);
+        for start in &self.start[..self.starts] {
             put_varint(out, zigzag(*start));
         }
-        put_packed(rest, width, out);
+        put_packed(self.rest, self.width, out);
     }
+}
+
+/// Tries what can be best: the search is most of the time that encoding takes.
+fn encode_best(numbers: &[u64], scratch: &mut IntScratch, out: &mut Vec<u8>) {
+    let IntScratch {
+        deltas,
+        offset,
+        delta_offset,
+        delta,
+        delta_of_delta,
+        ..
+    } = scratch;
+    let first = numbers[0];
+    let ahead = &numbers[1..];
+    fill(
+        deltas,
+        ahead
+            .iter()
+            .zip(numbers)
+            .map(|(n, before)| n.wrapping_sub(*before)),
+    );
+    let least = smallest(deltas);
+    fill(delta_offset, deltas.iter().map(|d| d.wrapping_sub(least)));
+    let mut best = Candidate::new(DELTA_OFFSET, [first, least], delta_offset);
+    let mut smooth = true;
+    if least.cast_signed() < 0 {
+        // it does not rise steadily: a step is not always smaller than the range
+        fill(delta, deltas.iter().map(|d| zigzag(*d)));
+        best = best.or(Candidate::new(DELTA, [first], delta));
+        let least = smallest(numbers);
+        fill(offset, numbers.iter().map(|n| n.wrapping_sub(least)));
+        best = best.or(Candidate::new(OFFSET, [least], offset));
+        smooth = best.id != OFFSET;
+    }
+    if smooth {
+        let ahead = &deltas[1..];
+        fill(
+            delta_of_delta,
+            ahead
+                .iter()
+                .zip(&**deltas)
+                .map(|(d, before)| zigzag(d.wrapping_sub(*before))),
+        );
+        best = best.or(Candidate::new(
+            DELTA_OF_DELTA,
+            [first, deltas[0]],
+            delta_of_delta,
+        ));
+    }
+    best.put(out);
 }
 
 fn fill(into: &mut Vec<u64>, from: impl Iterator<Item = u64>) {
@@ -165,10 +210,7 @@ fn smallest(numbers: &[u64]) -> u64 {
 
 /// The width at which the numbers and what is above it cost least.
 fn best_width(numbers: &[u64]) -> Width {
-    let mut count_of_width = [0_u32; 65];
-    for number in numbers {
-        count_of_width[64 - number.leading_zeros() as usize] += 1;
-    }
+    let count_of_width = count_widths(numbers);
     let widest = (0..=64)
         .rev()
         .find(|bits| count_of_width[usize::from(*bits)] > 0);
@@ -186,9 +228,39 @@ fn best_width(numbers: &[u64]) -> Width {
         if cost < best.cost {
             best = Width { bits, wider, cost };
         }
+        if wider * each > best.cost {
+            break;
+        }
         wider += count_of_width[usize::from(bits)] as usize;
     }
     best
+}
+
+/// Neighbours are often as wide as each other, and a processor waits for the
+/// same counter: so there are some of each.
+fn count_widths(numbers: &[u64]) -> [u32; 65] {
+    const LANES: usize = 4;
+    let mut lanes = [[0_u32; 65]; LANES];
+    let (groups, tail) = numbers.as_chunks::<LANES>();
+    for group in groups {
+        for (lane, number) in lanes.iter_mut().zip(group) {
+            lane[width_of(*number)] += 1;
+        }
+    }
+    for number in tail {
+        lanes[0][width_of(*number)] += 1;
+    }
+    let [mut sum, others @ ..] = lanes;
+    for lane in others {
+        for (sum, count) in sum.iter_mut().zip(lane) {
+            *sum += count;
+        }
+    }
+    sum
+}
+
+fn width_of(number: u64) -> usize {
+    64 - number.leading_zeros() as usize
 }
 
 fn put_packed(numbers: &[u64], width: Width, out: &mut Vec<u8>) {

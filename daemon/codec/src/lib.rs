@@ -40,7 +40,7 @@ pub struct Corrupt(pub &'static str);
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// Columns that were turned out of rows.
-    tile: Vec<f64>,
+    turned: Vec<f64>,
     /// Encoded columns, one behind the other.
     data: Vec<u8>,
     /// The bytes of each.
