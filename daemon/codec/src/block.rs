@@ -426,3 +426,7 @@ mod tests;
 #[cfg(test)]
 #[path = "damage_tests.rs"]
 mod damage_tests;
+
+#[cfg(test)]
+#[path = "golden_tests.rs"]
+mod golden_tests;
