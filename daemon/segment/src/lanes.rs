@@ -3,8 +3,9 @@
 //! A row of a roll-up has the bucket's first instant as its time and, for each
 //! column of the raw rows, its lanes one after the other. Counters: increase
 //! (reset-corrected, over the steps that end in the bucket), max_rate (per
-//! second), count. Gauges and states: min, max, avg (to six significant
-//! digits), last, count. A bucket without a value has no lanes measured.
+//! second), count. Gauges and states: min, max, avg, last, count. max_rate and
+//! avg are quotients, which would take more room than all the rest: they are
+//! written to six significant digits. A bucket without a value has no lanes measured.
 //! count is how many values were measured; of a counter, how many steps were.
 //!
 //! A step leads from one row to the next and belongs to the bucket of the
@@ -22,18 +23,25 @@ use model::{MetricKind, SeriesKey};
 pub enum Lane {
     /// How much a counter rose.
     Increase,
-    /// Its steepest step, per second.
+    /// Its steepest step, per second; six significant digits on the disk.
     MaxRate,
     /// The least value.
     Min,
     /// The greatest.
     Max,
-    /// Their mean.
+    /// Their mean; six significant digits on the disk.
     Avg,
     /// The newest.
     Last,
     /// How many.
     Count,
+}
+
+impl Lane {
+    /// Whether it is written to six significant digits.
+    fn is_rounded(self) -> bool {
+        matches!(self, Lane::MaxRate | Lane::Avg)
+    }
 }
 
 /// The lanes of a metric of this kind, in their order on the disk.
@@ -86,10 +94,14 @@ impl Lanes {
         self.columns.iter().copied()
     }
 
-    /// The places of all lanes of this sort.
-    pub(crate) fn of(&self, lane: Lane) -> impl Iterator<Item = usize> {
-        let columns = 0..self.columns.len();
-        columns.filter_map(move |column| self.place(column, lane))
+    /// The places of lanes that are written to six digits.
+    pub(crate) fn rounded(&self) -> impl Iterator<Item = usize> {
+        let columns = self.columns.iter();
+        columns.flat_map(|(kind, first)| {
+            let lanes = (*first..).zip(lanes_of(*kind));
+            let rounded = lanes.filter(|(_, lane)| lane.is_rounded());
+            rounded.map(|(place, _)| place)
+        })
     }
 
     /// The kind of each lane: that of its column.
@@ -106,7 +118,7 @@ pub struct Bucket {
     pub at: u64,
     /// See [`Lane`]; those of the other kind are NaN.
     pub increase: f64,
-    /// See [`Lane`].
+    /// See [`Lane`]; exact while in memory.
     pub max_rate: f64,
     /// See [`Lane`].
     pub min: f64,
@@ -188,11 +200,9 @@ impl Bucket {
 
     /// The value of a lane as it is written.
     pub(crate) fn written(&self, lane: Lane) -> f64 {
-        match lane {
-            Lane::Avg => six_digits(self.avg),
-            Lane::Increase | Lane::MaxRate | Lane::Min | Lane::Max | Lane::Last | Lane::Count => {
-                self.lane(lane)
-            }
+        match lane.is_rounded() {
+            true => six_digits(self.lane(lane)),
+            false => self.lane(lane),
         }
     }
 }
@@ -592,7 +602,7 @@ mod tests {
         }
 
         #[test]
-        fn usual_means_are_written_with_six_digits(value in -1e12f64..1e12) {
+        fn usual_quotients_are_written_with_six_digits(value in -1e12f64..1e12) {
             let digits: f64 = format!("{value:.5e}").parse().unwrap();
             let short = six_digits(value);
             prop_assert!(short == digits || (short - value).abs() <= (digits - value).abs() * 1.000_001);

@@ -91,6 +91,7 @@ mod compact;
 mod format;
 mod gather;
 mod lanes;
+mod make;
 mod reader;
 mod rollup;
 mod writer;

@@ -82,9 +82,9 @@ impl Roll {
         out: &mut dyn FnMut(Vec<u8>),
     ) {
         let count = self.times.len();
-        for lane in layout.of(Lane::Avg) {
-            for mean in &mut self.lanes[lane * count..(lane + 1) * count] {
-                *mean = six_digits(*mean);
+        for lane in layout.rounded() {
+            for value in &mut self.lanes[lane * count..(lane + 1) * count] {
+                *value = six_digits(*value);
             }
         }
         let mut begin = 0;
