@@ -325,7 +325,7 @@ impl Client {
         path: &str,
         take: &mut dyn FnMut(&[u8]) -> Result<(), Trouble>,
     ) -> Result<(), Trouble> {
-        let mut call = Call::new(Method::POST, path).json(&serde_json::json!({}));
+        let mut call = Call::new(Method::POST, path);
         call.accept = "application/x-tar";
         call.patience = BACKUP_PATIENCE;
         self.streamed(&call, "there is no backup", take).await

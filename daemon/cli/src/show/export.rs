@@ -20,7 +20,7 @@ use crate::part::Part;
 use crate::progress::Progress;
 
 use super::metrics::row;
-use super::series::{Answer, Point, Series, Window, ask, millis, prometheus, shown_time};
+use super::series::{Answer, Point, Series, Window, ask, prometheus, shown_time};
 use super::when::{instant_ms, span_ms};
 
 /// The first window: what 100 series measured every minute come to is within what
@@ -30,6 +30,10 @@ const FIRST_WINDOW_MS: i64 = 86_400_000;
 /// A window of raw values is not made shorter: who measures more in a second has
 /// to ask for fewer series.
 const SHORTEST_WINDOW_MS: i64 = 1_000;
+
+/// Steps in a window, even where nearly nothing was measured: half of what one
+/// answer may hold.
+const MOST_STEPS: i64 = 100_000;
 
 /// A window with fewer points is followed by a longer one: twice as many are far
 /// below what one answer may hold.
@@ -110,7 +114,11 @@ impl Plan {
         if self.next_ms >= self.until_ms {
             return None;
         }
-        let end_ms = self.next_ms.saturating_add(self.length_ms);
+        let most_ms = match self.step_ms {
+            1 => i64::MAX,
+            step_ms => step_ms.saturating_mul(MOST_STEPS),
+        };
+        let end_ms = self.next_ms.saturating_add(self.length_ms.min(most_ms));
         if end_ms >= self.until_ms {
             return Some((self.next_ms, self.until_ms));
         }
@@ -145,10 +153,10 @@ impl Plan {
     /// Whether the steps of an answer are those that windows were cut for. If not,
     /// they are cut for them from now on.
     fn agrees(&mut self, window: (i64, i64), answer: &Answer) -> bool {
-        let from_ms = answer.body.get("from").and_then(millis);
-        let Some((step_ms, from_ms)) = answer.step_ms().zip(from_ms) else {
+        let Some(step_ms) = answer.step_ms else {
             return true;
         };
+        let from_ms = answer.from_ms;
         let met = (window.1 - from_ms).rem_euclid(step_ms) == 0 || window.1 >= self.until_ms;
         (self.anchor_ms, self.step_ms) = (from_ms, step_ms);
         met
@@ -185,9 +193,7 @@ async fn write(
             cut_anew = true;
             continue;
         }
-        if !answer.source.is_empty() {
-            source = Some(answer.source.clone());
-        }
+        source = Some(answer.source.clone());
         told.hear(&answer.warnings);
         // the first window may begin within a step, whose value stands before it
         let from_ms = if window.0 == begin_ms {
@@ -444,6 +450,16 @@ mod tests {
         plan.advance(second, FEW_POINTS);
         let third = plan.window().unwrap();
         assert_eq!(third.1 - third.0, 2 * FIRST_WINDOW_MS);
+    }
+
+    #[test]
+    fn no_window_has_more_steps_than_an_answer() {
+        let mut plan = plan(0, i64::MAX / 2, 1_000);
+        for _ in 0..20 {
+            let window = plan.window().unwrap();
+            assert!((window.1 - window.0) / 1_000 <= MOST_STEPS, "{window:?}");
+            plan.advance(window, 0);
+        }
     }
 
     fn series(device: &str, points: &[(i64, f64)]) -> Series {

@@ -20,6 +20,9 @@ const ROWS: usize = 100_000;
 /// More series than these are not read side by side.
 const SIDE_BY_SIDE: usize = 5;
 
+/// Rows of a table, at most, unless a step is given.
+const SCREEN: u32 = 60;
+
 /// How wide the little picture of a series is.
 const PICTURE: usize = 24;
 
@@ -87,7 +90,7 @@ async fn show(get: &MetricsGet, client: &Client, output: &Output) -> Result<(), 
         until: time(&get.asked.until),
         step: get.step.clone(),
         source: get.asked.source.clone(),
-        width: get.width,
+        width: get.width.or_else(|| few_rows(get, output)),
     };
     let answer = ask(&get.asked, &window, client).await?;
     answer.warn();
@@ -96,6 +99,12 @@ async fn show(get: &MetricsGet, client: &Client, output: &Output) -> Result<(), 
         Format::Jsonl | Format::Tsv => rows(&answer, output),
         Format::Table => table(&answer.series, output),
     }
+}
+
+/// Who looks at a table and says nothing of steps gets what fits on a screen.
+fn few_rows(get: &MetricsGet, output: &Output) -> Option<u32> {
+    let table = output.format() == Format::Table;
+    (table && get.step.is_none()).then_some(SCREEN)
 }
 
 const POINTS: [Column; 5] = [

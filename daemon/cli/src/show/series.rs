@@ -1,6 +1,6 @@
 //! What `/api/v1/series` answers, as points in time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use crate::error::Trouble;
 use crate::output::{safe, talk};
 
 use super::instant;
+use super::when::span_ms;
 
 const PATH: &str = "/api/v1/series";
 
@@ -22,8 +23,10 @@ pub(super) struct Answer {
     pub(super) body: Value,
     /// Which tier was read: raw, 15m or 1h.
     pub(super) source: String,
-    /// Seconds between two values; `None` for values as they were measured.
-    pub(super) step: Option<f64>,
+    /// The beginning of the range, and of the first step.
+    pub(super) from_ms: i64,
+    /// Between two values; `None` for values as they were measured.
+    pub(super) step_ms: Option<i64>,
     /// What the caller should know of it, such as which parts are missing.
     pub(super) warnings: Vec<String>,
     pub(super) series: Vec<Series>,
@@ -54,31 +57,67 @@ pub(super) struct Point {
 
 #[derive(Deserialize)]
 struct AnswerBody {
-    #[serde(default)]
     source: String,
-    #[serde(default)]
     from: Value,
+    step: Option<Step>,
     #[serde(default)]
-    step: Option<f64>,
-    #[serde(default)]
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
     series: Vec<SeriesBody>,
+}
+
+/// A span such as `1m`, or seconds.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Step {
+    Span(String),
+    Seconds(f64),
+}
+
+impl Step {
+    fn millis(&self) -> Result<i64, Trouble> {
+        let step_ms = match self {
+            Step::Span(text) => span_ms(text),
+            Step::Seconds(seconds) => whole_ms(*seconds),
+        };
+        step_ms
+            .filter(|step_ms| *step_ms > 0)
+            .ok_or_else(|| garbled("a step that is no span"))
+    }
+}
+
+/// What its reader should know: a part that is missing, or anything else.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Warning {
+    Text(String),
+    Missing {
+        from: String,
+        until: String,
+        why: String,
+    },
+}
+
+impl Warning {
+    fn text(self) -> String {
+        match self {
+            Warning::Text(text) => text,
+            Warning::Missing { from, until, why } => {
+                format!("some of {from} to {until} is missing: {why}")
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]
 struct SeriesBody {
-    #[serde(default)]
-    device: Option<Value>,
-    #[serde(default)]
+    device: Option<String>,
     metric: Option<String>,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
     unit: Option<String>,
-    #[serde(default)]
-    values: Vec<Value>,
-    #[serde(default)]
-    points: Vec<Vec<Value>>,
+    values: Option<Vec<Value>>,
+    points: Option<Vec<Vec<Value>>>,
+    /// When a counter did not go on from the point before.
+    broken: Option<Vec<Value>>,
 }
 
 /// What of [`Asked`] is said anew in every request.
@@ -115,20 +154,18 @@ impl Answer {
     fn read(body: Value) -> Result<Answer, Trouble> {
         let read = AnswerBody::deserialize(&body)
             .map_err(|error| Trouble::Garbled(format!("{PATH}: {error}")))?;
-        let grid = read.step.zip(millis(&read.from));
-        let series = read.series.into_iter().map(|series| series.read(grid));
+        let step_ms = read.step.as_ref().map(Step::millis).transpose()?;
+        let from_ms = millis(&read.from).ok_or_else(|| garbled("a range without a beginning"))?;
+        let series = read.series.into_iter();
+        let series = series.map(|series| series.read(step_ms, from_ms));
         Ok(Answer {
             source: read.source,
-            step: read.step,
-            warnings: read.warnings,
+            from_ms,
+            step_ms,
+            warnings: read.warnings.into_iter().map(Warning::text).collect(),
             series: series.collect::<Result<_, _>>()?,
             body,
         })
-    }
-
-    /// Milliseconds between two values; `None` for values as they were measured.
-    pub(super) fn step_ms(&self) -> Option<i64> {
-        whole_ms(self.step?).filter(|step_ms| *step_ms > 0)
     }
 
     /// Says on standard error what is to be known of it.
@@ -140,34 +177,26 @@ impl Answer {
 }
 
 impl SeriesBody {
-    /// `grid`: seconds between two values, and when the first one stands.
-    fn read(self, grid: Option<(f64, i64)>) -> Result<Series, Trouble> {
-        let points = match grid {
-            Some((step, from_ms)) => stepped(&self.values, step, from_ms)?,
-            None if self.values.is_empty() => {
-                let points = self.points.iter().map(|point| measured(point));
-                points.collect::<Result<_, _>>()?
+    fn read(self, step_ms: Option<i64>, from_ms: i64) -> Result<Series, Trouble> {
+        let points = match (step_ms, &self.values, &self.points) {
+            (Some(step_ms), Some(values), _) => stepped(values, step_ms, from_ms)?,
+            (None, _, Some(points)) => {
+                let broken = self.broken.iter().flatten().filter_map(millis).collect();
+                measured(points, &broken)?
             }
-            None => return Err(garbled("values without a step, or without from")),
+            _ => return Err(garbled("a series without values")),
         };
         Ok(Series {
-            device: self.device.as_ref().and_then(name_of),
+            device: self.device,
             metric: self.metric.unwrap_or_default(),
-            labels: self.labels,
+            labels: self.labels.unwrap_or_default(),
             unit: self.unit.unwrap_or_default(),
             points,
         })
     }
 }
 
-/// A device's name, given as it is or in an object.
-fn name_of(device: &Value) -> Option<String> {
-    let name = device.as_str().or_else(|| device.get("name")?.as_str());
-    name.map(str::to_owned)
-}
-
-fn stepped(values: &[Value], step: f64, from_ms: i64) -> Result<Vec<Point>, Trouble> {
-    let step_ms = whole_ms(step).ok_or_else(|| garbled("a step that is no span"))?;
+fn stepped(values: &[Value], step_ms: i64, from_ms: i64) -> Result<Vec<Point>, Trouble> {
     let mut at_ms = from_ms;
     let mut points = Vec::with_capacity(values.len());
     for value in values {
@@ -181,13 +210,17 @@ fn stepped(values: &[Value], step: f64, from_ms: i64) -> Result<Vec<Point>, Trou
     Ok(points)
 }
 
-fn measured(point: &[Value]) -> Result<Point, Trouble> {
-    let at = point.first().and_then(millis);
-    Ok(Point {
-        at_ms: at.ok_or_else(|| garbled("a point without a time"))?,
-        value: number(point.get(1).unwrap_or(&Value::Null))?,
-        broken: matches!(point.get(2), Some(Value::Bool(true))),
-    })
+fn measured(points: &[Vec<Value>], broken: &BTreeSet<i64>) -> Result<Vec<Point>, Trouble> {
+    let read = |point: &Vec<Value>| {
+        let at_ms = point.first().and_then(millis);
+        let at_ms = at_ms.ok_or_else(|| garbled("a point without a time"))?;
+        Ok(Point {
+            at_ms,
+            value: number(point.get(1).unwrap_or(&Value::Null))?,
+            broken: broken.contains(&at_ms) || matches!(point.get(2), Some(Value::Bool(true))),
+        })
+    };
+    points.iter().map(read).collect()
 }
 
 /// JSON has no infinities: they are text.
@@ -263,29 +296,34 @@ mod tests {
 
     #[test]
     fn steps_begin_at_from_and_what_was_not_measured_is_none() {
-        let found = points(json!({
-            "from": "2026-01-01T00:00:00Z", "step": 0.5,
-            "series": [{"device": "core1", "values": [1, null, "+Inf", "-Inf"]}],
-        }));
-        let begin = 1_767_225_600_000;
-        let expected = [
-            (begin, Some(1.0)),
-            (begin + 500, None),
-            (begin + 1_000, Some(f64::INFINITY)),
-            (begin + 1_500, Some(f64::NEG_INFINITY)),
-        ];
-        let found: Vec<_> = found
-            .iter()
-            .map(|point| (point.at_ms, point.value))
-            .collect();
-        assert_eq!(found, expected);
+        for step in [json!("500ms"), json!(0.5)] {
+            let found = points(json!({
+                "source": "raw", "from": "2026-01-01T00:00:00Z", "step": step,
+                "series": [{"device": "core1", "values": [1, null, "+Inf", "-Inf"], "points": null}],
+            }));
+            let begin = 1_767_225_600_000;
+            let expected = [
+                (begin, Some(1.0)),
+                (begin + 500, None),
+                (begin + 1_000, Some(f64::INFINITY)),
+                (begin + 1_500, Some(f64::NEG_INFINITY)),
+            ];
+            let found: Vec<_> = found
+                .iter()
+                .map(|point| (point.at_ms, point.value))
+                .collect();
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]
     fn a_measured_point_has_its_own_time_to_the_millisecond() {
         let found = points(json!({
-            "from": 0, "step": null,
-            "series": [{"points": [[1_767_225_600.123, 7], [1_767_225_630.001, 1, true]]}],
+            "source": "raw", "from": 0, "step": null,
+            "series": [{
+                "values": null, "broken": [1_767_225_630.001],
+                "points": [[1_767_225_600.123, 7], [1_767_225_630.001, 1]],
+            }],
         }));
         assert_eq!(found[0].at_ms, 1_767_225_600_123);
         assert_eq!(shown_time(found[1].at_ms), "2026-01-01T00:00:30.001Z");
@@ -293,14 +331,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_is_told_in_a_sentence() {
+        let answer = Answer::read(json!({
+            "source": "raw", "from": 0, "step": null, "series": [],
+            "warnings": ["anything", {"from": "A", "until": "B", "why": "3.seg: a bad block"}],
+        }));
+        let missing = "some of A to B is missing: 3.seg: a bad block";
+        assert_eq!(answer.unwrap().warnings, ["anything", missing]);
+    }
+
+    #[test]
     fn an_answer_that_makes_no_sense_is_refused() {
-        for series in [
-            json!({"points": [[0, "NaN"]]}),
-            json!({"points": [["x", 1]]}),
-            json!({"points": [[]]}),
-            json!({"values": [1]}),
+        for (step, series) in [
+            (json!(null), json!({"points": [[0, "NaN"]]})),
+            (json!(null), json!({"points": [["x", 1]]})),
+            (json!(null), json!({"points": [[]]})),
+            (json!(null), json!({"values": [1]})),
+            (json!("1m"), json!({"points": [[0, 1]]})),
+            (json!("often"), json!({"values": [1]})),
+            (json!(0), json!({"values": [1]})),
         ] {
-            let body = json!({"from": 0, "step": null, "series": [series]});
+            let body = json!({"source": "raw", "from": 0, "step": step, "series": [series]});
             assert!(Answer::read(body.clone()).is_err(), "{body}");
         }
     }

@@ -49,17 +49,14 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Trouble>
             ("mail error", mail_error(&status)),
             ("mails waiting", text(&status, "/outbox/open")),
             ("samples", samples(&status)),
+            ("a value takes", each_value(&status)),
             ("samples kept", kept(&status)),
+            ("samples lost", lost(&status)),
             (
                 "samples cut in",
                 shown(&status, "/samples/last_cut_seconds"),
             ),
-            (
-                "samples synced in",
-                shown(&status, "/samples/sync_p99_seconds"),
-            ),
-            ("disk full in", disk_full(&status)),
-            ("samples warnings", text(&status, "/samples/warnings")),
+            ("disk", text(&status, "/samples/forecast")),
             ("warnings", text(&status, "/warnings")),
         ],
     )
@@ -75,34 +72,34 @@ fn shown(status: &Value, pointer: &str) -> String {
 
 /// How the sample store is and what it holds: as much of it as the daemon tells.
 fn samples(status: &Value) -> String {
-    let number = |pointer: &str| status.pointer(&format!("/samples{pointer}"))?.as_f64();
-    let kinds = status
-        .pointer("/samples/by_kind")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|kind| {
-            let each = kind.get("bytes_per_sample")?.as_f64()?;
-            Some(format!("{} {each:.2}", text(kind, "/kind")))
-        });
-    let kinds: Vec<String> = kinds.collect();
-    let each = number("/bytes_per_sample").map(|each| match kinds.is_empty() {
-        true => format!("{each:.2} bytes a value"),
-        false => format!("{each:.2} bytes a value ({})", kinds.join(", ")),
-    });
+    let number = |pointer: &str| status.pointer(pointer)?.as_f64();
+    let error = text(status, "/samples/error");
     let parts = [
         Some(text(status, "/samples/health")).filter(|health| !health.is_empty()),
-        number("/bytes").map(bytes),
-        each,
-        number("/active_series").map(|series| format!("{series:.0} series")),
+        Some(error).filter(|error| !error.is_empty()),
+        number("/samples/bytes").map(bytes),
+        number("/samples/active_series").map(|series| format!("{series:.0} series")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// What values take in files, by the kind of their metric.
+fn each_value(status: &Value) -> String {
+    let kinds = status.pointer("/samples/bytes_per_value");
+    let kinds = kinds.and_then(Value::as_object).into_iter().flatten();
+    let kinds: Vec<String> = kinds
+        .filter_map(|(kind, each)| Some(format!("{kind} {:.2}", each.as_f64()?)))
+        .collect();
+    match kinds.is_empty() {
+        true => String::new(),
+        false => format!("{} bytes", kinds.join(", ")),
+    }
 }
 
 /// How far back each tier reaches.
 fn kept(status: &Value) -> String {
     let reach = |tier: &str| {
-        let oldest = status.pointer(&format!("/samples/{tier}/oldest"))?;
+        let oldest = status.pointer(&format!("/samples/oldest/{tier}"))?;
         let at = jiff::Timestamp::from_millisecond(millis(oldest)?).ok()?;
         Some(format!("{tier} since {}", at.strftime("%Y-%m-%d")))
     };
@@ -110,28 +107,26 @@ fn kept(status: &Value) -> String {
     tiers.collect::<Vec<_>>().join(", ")
 }
 
-fn disk_full(status: &Value) -> String {
-    match status.pointer("/samples/disk_full_days") {
-        Some(Value::Number(days)) => format!("{:.0} days", days.as_f64().unwrap_or(0.0)),
-        Some(_) | None => String::new(),
-    }
+/// What is not there any more, or cannot be read; nothing where all is.
+fn lost(status: &Value) -> String {
+    let counts = [
+        ("dropped", "values dropped"),
+        ("damaged", "parts damaged"),
+        ("quarantined", "files set aside"),
+        ("evicted", "files deleted for want of room"),
+    ];
+    let told = counts.into_iter().filter_map(|(name, what)| {
+        let count = status.pointer(&format!("/samples/{name}"))?.as_u64()?;
+        (count > 0).then(|| format!("{count} {what}"))
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
-/// What the sample store wants to be known of: why it is not well, or a warning.
-fn samples_trouble(status: &Value) -> Option<(&'static str, u8, String)> {
+/// Why the sample store is not well.
+fn samples_trouble(status: &Value) -> Option<String> {
     let health = text(status, "/samples/health");
-    let warnings = text(status, "/samples/warnings");
-    match (health.as_str(), warnings.as_str()) {
-        ("" | "ok", "") => None,
-        ("" | "ok", _) => Some(("WARNING", 1, warnings)),
-        _ => Some((
-            "CRITICAL",
-            2,
-            format!("samples: {health} {warnings}")
-                .trim_end()
-                .to_owned(),
-        )),
-    }
+    let unwell = !health.is_empty() && health != "ok";
+    unwell.then(|| format!("samples: {health}: {}", text(status, "/samples/error")))
 }
 
 /// Says it as monitoring plugins do, whatever stands in the way.
@@ -179,15 +174,12 @@ fn checked(status: Result<Value, Trouble>, output: &Output) -> Result<ExitCode, 
         }
     };
     let warnings = text(&status, "/warnings");
-    let of_samples = samples_trouble(&status);
     let (word, code, why) = if text(&status, "/store/health") != "ok" {
         ("CRITICAL", 2, store(&status))
-    } else if let Some(critical) = of_samples.clone().filter(|(_, code, _)| *code == 2) {
-        critical
+    } else if let Some(why) = samples_trouble(&status) {
+        ("CRITICAL", 2, why)
     } else if !warnings.is_empty() {
         ("WARNING", 1, warnings)
-    } else if let Some(warning) = of_samples {
-        warning
     } else {
         (
             "OK",
@@ -207,38 +199,35 @@ mod tests {
     #[test]
     fn the_sample_store_is_told_of_as_far_as_the_daemon_tells() {
         let status = json!({"samples": {
-            "health": "ok", "bytes": 5_368_709_120_u64, "bytes_per_sample": 1.049,
-            "by_kind": [{"kind": "counter64", "bytes_per_sample": 1.3}, {"kind": "gauge"}],
-            "active_series": 100_000, "raw": {"oldest": "2026-01-02T03:04:05Z"},
-            "1h": {"oldest": 1_735_689_600}, "15m": {"oldest": null},
-            "disk_full_days": 312.4, "last_cut_seconds": 0.8, "warnings": [],
+            "health": "not writing", "error": "no space left", "bytes": 5_368_709_120_u64,
+            "bytes_per_value": {"counter64": 1.304, "gauge": null, "state": 0.1},
+            "active_series": 100_000,
+            "oldest": {"raw": "2026-01-02T03:04:05Z", "15m": null, "1h": "2025-01-01T00:00:00Z"},
+            "dropped": 0, "damaged": 2, "last_cut_seconds": 0.8,
         }});
         assert_eq!(
             samples(&status),
-            "ok, 5.0 GiB, 1.05 bytes a value (counter64 1.30), 100000 series"
+            "not writing, no space left, 5.0 GiB, 100000 series"
         );
+        assert_eq!(each_value(&status), "counter64 1.30, state 0.10 bytes");
         assert_eq!(kept(&status), "raw since 2026-01-02, 1h since 2025-01-01");
-        assert_eq!(disk_full(&status), "312 days");
+        assert_eq!(lost(&status), "2 parts damaged");
         assert_eq!(shown(&status, "/samples/last_cut_seconds"), "800.00 ms");
-        assert_eq!(shown(&status, "/samples/sync_p99_seconds"), "");
         for less in [json!({}), json!({"samples": null}), json!({"samples": {}})] {
-            assert_eq!(
-                (samples(&less), kept(&less)),
-                (String::new(), String::new())
-            );
+            let told = [samples(&less), each_value(&less), kept(&less), lost(&less)];
+            assert_eq!(told.concat(), "");
             assert_eq!(samples_trouble(&less), None);
         }
     }
 
     #[test]
-    fn a_sample_store_that_is_not_well_is_critical_and_its_warnings_are_warnings() {
-        let code = |samples: Value| {
-            samples_trouble(&json!({ "samples": samples })).map(|(word, code, _)| (word, code))
+    fn a_sample_store_that_does_not_write_is_critical() {
+        let of = |samples: Value| {
+            let status = json!({"store": {"health": "ok"}, "samples": samples});
+            samples_trouble(&status)
         };
-        assert_eq!(code(json!({"health": "ok", "warnings": []})), None);
-        let warned = json!({"health": "ok", "warnings": ["the disk is full in 3 days"]});
-        assert_eq!(code(warned), Some(("WARNING", 1)));
-        let suspended = json!({"health": "suspended", "warnings": []});
-        assert_eq!(code(suspended), Some(("CRITICAL", 2)));
+        assert_eq!(of(json!({"health": "ok"})), None);
+        let why = of(json!({"health": "not writing", "error": "no space left"}));
+        assert_eq!(why.unwrap(), "samples: not writing: no space left");
     }
 }
