@@ -1,16 +1,22 @@
 //! The engine: everything behind one door.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
 
 use model::{Breaks, Columns, DeviceId, GroupKey, PollRow, Timestamp};
 use segment::{Span, Tier};
 use wal::fs::Fs;
-use wal::{NotDurable, Replay, WalStats};
+use wal::{Lsn, NotDurable, Replay, Wal, WalStats};
 
 use crate::catalog::{Catalog, CatalogError, CatalogState};
+use crate::head::Head;
+use crate::keeper::{Counts, Keeper};
+use crate::lock::{self, lock};
 use crate::query::{Frames, QueryError, Rollup, Select, Selected};
+use crate::registry::Registry;
 
 /// How long what is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +129,10 @@ pub struct Appended {
 
 /// Rows on their way to the disk. They are visible already.
 #[derive(Clone, Debug)]
-pub struct Ticket {}
+pub struct Ticket {
+    wal: Wal,
+    lsn: Lsn,
+}
 
 impl Ticket {
     /// Waits until they are in a log that is synced. Blocks.
@@ -133,7 +142,7 @@ impl Ticket {
     /// [`NotDurable`]: they stay in memory, within a bound, until
     /// [`Samples::resume`].
     pub fn durable(&self) -> Result<(), NotDurable> {
-        unimplemented!()
+        self.wal.wait(self.lsn)
     }
 }
 
@@ -256,12 +265,35 @@ pub struct Snapshot {
 
 /// The sample store. Clones are the same one.
 #[derive(Clone)]
-pub struct Samples {}
+pub struct Samples {
+    inner: Arc<Inner>,
+}
 
 impl std::fmt::Debug for Samples {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Samples")
     }
+}
+
+/// How long the process runs: a clock that nobody sets.
+pub(crate) type Monotonic = Box<dyn Fn() -> Duration + Send + Sync>;
+
+/// What all clones share. Locks are taken in this order: keeper, head,
+/// registry. Nobody writes to a disk while holding the head.
+pub(crate) struct Inner {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) options: Options,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) wal: Wal,
+    pub(crate) head: Mutex<Head>,
+    pub(crate) registry: RwLock<Registry>,
+    pub(crate) keeper: Mutex<Keeper>,
+    pub(crate) monotonic: Monotonic,
+    /// A long compaction gives up soon.
+    pub(crate) stop: AtomicBool,
+    pub(crate) counts: Mutex<Counts>,
+    pub(crate) replay: Replay,
+    pub(crate) replay_took: Duration,
 }
 
 impl Samples {
@@ -278,16 +310,51 @@ impl Samples {
         catalog: Arc<dyn Catalog>,
         now: Timestamp,
     ) -> Result<Samples, OpenError> {
-        let _ = (fs, options, state, catalog, now);
-        unimplemented!()
+        let began = Instant::now();
+        let monotonic: Monotonic = Box::new(move || began.elapsed());
+        Samples::open_with(fs, options, state, catalog, now, monotonic)
+    }
+
+    /// [`Samples::open`] with a clock of one's own.
+    pub(crate) fn open_with(
+        fs: Arc<dyn Fs>,
+        options: Options,
+        state: CatalogState,
+        catalog: Arc<dyn Catalog>,
+        now: Timestamp,
+        monotonic: Monotonic,
+    ) -> Result<Samples, OpenError> {
+        let inner = Inner::open(fs, options, state, catalog, now, monotonic)?;
+        let inner = Arc::new(inner);
+        Ok(Samples { inner })
     }
 
     /// Keeps rows: visible when it returns, on the disk when the ticket says.
     /// Does not touch the disk.
     #[must_use]
     pub fn append(&self, rows: &[Append<'_>], now: Timestamp) -> Appended {
-        let _ = (rows, now);
-        unimplemented!()
+        let Inner {
+            options, registry, ..
+        } = &*self.inner;
+        let mut refused = Vec::new();
+        let mut head = lock(&self.inner.head);
+        let is_kept = Cell::new(false);
+        let mut keep = |log: &mut Vec<u8>| {
+            is_kept.set(true);
+            for (place, row) in rows.iter().enumerate() {
+                if let Err(why) = head.append(row, now, options, registry, log) {
+                    refused.push((place, why));
+                }
+            }
+        };
+        let lsn = self.inner.wal.append(&mut keep);
+        if !is_kept.get() {
+            keep(&mut Vec::new()); // the log takes nothing: memory does
+        }
+        self.inner.shed(&mut head);
+        let wal = self.inner.wal.clone();
+        let ticket = Ticket { wal, lsn };
+        Appended { ticket, refused }
     }
 
     /// Tries whether the log can be written again, and puts what was kept in
@@ -298,7 +365,7 @@ impl Samples {
     /// [`NotDurable`].
     pub fn resume(&self, now: Timestamp) -> Result<(), NotDurable> {
         let _ = now;
-        unimplemented!()
+        self.inner.resume()
     }
 
     /// Does what is due: cut, compaction, retention, one step of each. To be
@@ -310,8 +377,7 @@ impl Samples {
     /// [`CatalogError`], or what a disk says: nothing is lost, it is tried
     /// again.
     pub fn maintain(&self, now: Timestamp) -> Result<bool, CatalogError> {
-        let _ = now;
-        unimplemented!()
+        self.inner.maintain(now)
     }
 
     /// Cuts the head into a segment now, whatever the time. Blocks.
@@ -320,19 +386,19 @@ impl Samples {
     ///
     /// As [`Samples::maintain`].
     pub fn cut(&self) -> Result<(), CatalogError> {
-        unimplemented!()
+        self.inner.cut(&mut lock(&self.inner.keeper))
     }
 
     /// Ends a long [`Samples::maintain`] soon: the daemon stops.
     pub fn stop(&self) {
-        unimplemented!()
+        self.inner.stop.store(true, Ordering::Relaxed);
     }
 
     /// Every group with its note, and its newest rows: the newest and the one
     /// before it, if there are. For a start. Blocks.
     #[must_use]
     pub fn newest(&self) -> Vec<(GroupKey, Vec<u8>, Vec<PollRow>)> {
-        unimplemented!()
+        self.inner.newest()
     }
 
     /// Raw samples. Blocks.
@@ -341,8 +407,7 @@ impl Samples {
     ///
     /// [`QueryError`].
     pub fn select(&self, ask: &Select<'_>) -> Result<Selected, QueryError> {
-        let _ = ask;
-        unimplemented!()
+        self.inner.select(ask)
     }
 
     /// Values by steps. Blocks; uses two threads for a large answer.
@@ -351,14 +416,13 @@ impl Samples {
     ///
     /// [`QueryError`].
     pub fn rollup(&self, ask: &Rollup<'_>) -> Result<Frames, QueryError> {
-        let _ = ask;
-        unimplemented!()
+        self.inner.rollup(ask)
     }
 
     /// The names of all metrics that have rows, sorted.
     #[must_use]
     pub fn metrics(&self) -> Vec<Arc<str>> {
-        unimplemented!()
+        lock::read(&self.inner.registry).metrics()
     }
 
     /// Deletes all data of these groups: gone for readers at once, from the
@@ -367,10 +431,10 @@ impl Samples {
     ///
     /// # Errors
     ///
-    /// [`CatalogError`].
+    /// [`CatalogError`]: they are gone for readers, and gone for good once a
+    /// later [`Samples::maintain`] succeeded.
     pub fn forget(&self, groups: &dyn Fn(GroupKey) -> bool) -> Result<usize, CatalogError> {
-        let _ = groups;
-        unimplemented!()
+        self.inner.forget(groups)
     }
 
     /// Cuts the head, then links every listed segment into `into` (a directory
@@ -386,14 +450,13 @@ impl Samples {
         into: &Path,
         meanwhile: &mut dyn FnMut(),
     ) -> Result<Snapshot, CatalogError> {
-        let _ = (into, meanwhile);
-        unimplemented!()
+        self.inner.snapshot(into, meanwhile)
     }
 
     /// What it says of itself.
     #[must_use]
     pub fn stats(&self) -> SamplesStats {
-        unimplemented!()
+        self.inner.stats()
     }
 
     /// Writes and syncs what is left. Blocks.
@@ -402,6 +465,7 @@ impl Samples {
     ///
     /// [`NotDurable`].
     pub fn close(&self) -> Result<(), NotDurable> {
-        unimplemented!()
+        self.stop();
+        self.inner.wal.close()
     }
 }

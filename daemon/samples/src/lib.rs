@@ -5,9 +5,30 @@
 //! the head is cut into a segment; once a day the day's segments are compacted
 //! into one and rolled up.
 
+#![allow(dead_code)]
 mod catalog;
+mod compaction;
+mod cut;
 mod engine;
+mod files;
+mod head;
+mod keeper;
+mod limits;
+mod lock;
+mod maintain;
+mod open;
 mod query;
+mod read;
+mod record;
+mod registry;
+mod replay;
+mod retention;
+mod rollup;
+mod rows;
+mod shelf;
+mod stats;
+#[cfg(test)]
+mod tests;
 
 pub use catalog::{
     Catalog, CatalogChange, CatalogError, CatalogState, GroupRecord, SegmentName, SegmentRow,

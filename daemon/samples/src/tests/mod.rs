@@ -1,0 +1,4 @@
+//! Tests of the engine, on a disk and with a catalog that fail on purpose.
+
+mod basics;
+mod lab;
