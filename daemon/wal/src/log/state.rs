@@ -9,8 +9,9 @@ use super::syncs::Syncs;
 use super::writer::{Chunk, Progress};
 use super::{NotDurable, WalStats};
 
-/// Memory for frames that is kept for the next ones.
-const MAX_SPARE: usize = 16 << 20;
+/// So many frames' memory a quiet log keeps: the one that is gathered next, and
+/// one while a sync runs.
+const QUIET_SPARES: usize = 2;
 
 /// When to write and sync.
 #[derive(Clone, Copy, Debug)]
@@ -310,9 +311,13 @@ impl State {
         self.written = progress.written;
         self.sealed = progress.sealed;
         self.syncs = progress.syncs;
+        let quiet = progress.done.len() <= 1;
         for chunk in progress.done {
             self.pending = self.pending.saturating_sub(chunk.payload());
             self.keep_spare(chunk.bytes);
+        }
+        if quiet && self.spare.len() > QUIET_SPARES {
+            self.spare.pop(); // what a burst needed goes bit by bit
         }
         if let Err(why) = outcome {
             self.suspend(why);
@@ -346,9 +351,10 @@ impl State {
         self.ended = true;
     }
 
+    /// New memory costs more than filling it: a burst gets it once.
     fn keep_spare(&mut self, bytes: Vec<u8>) {
         let kept: usize = self.spare.iter().map(Vec::capacity).sum();
-        if kept + bytes.capacity() <= MAX_SPARE {
+        if kept + bytes.capacity() <= self.pace.max_pending {
             self.spare.push(bytes);
         }
     }

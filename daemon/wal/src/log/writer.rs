@@ -12,7 +12,7 @@ use crate::fs::{File, Fs};
 
 /// A file that has this many bytes is followed by the next: small enough to be
 /// read again in a moment, so large that an hour rarely needs two.
-pub(super) const MAX_FILE: u64 = 256 << 20;
+const MAX_FILE: u64 = 256 << 20;
 
 /// Records that become one frame.
 #[derive(Debug)]
@@ -72,6 +72,8 @@ pub(super) struct Writer {
     unsynced: Vec<Chunk>,
     next: Start,
     progress: Progress,
+    /// [`MAX_FILE`], or what a test has the patience for.
+    max_file: u64,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,7 @@ impl Writer {
             unsynced: Vec::new(),
             next,
             progress: Progress::default(),
+            max_file: MAX_FILE,
         }
     }
 
@@ -169,7 +172,7 @@ impl Writer {
     fn turns_before(&self, rotation: u64) -> bool {
         self.file
             .as_ref()
-            .is_none_or(|file| file.number < rotation || file.length >= MAX_FILE)
+            .is_none_or(|file| file.number < rotation || file.length >= self.max_file)
     }
 
     /// Begins the file that frames of this rotation need. All that is in the
@@ -291,5 +294,72 @@ impl Writer {
             stream: self.stream,
             number,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::fs::RealFs;
+    use crate::log::replay::replay;
+
+    const START: Start = Start {
+        frame: 1,
+        given_up: None,
+        previous: 0,
+    };
+
+    fn chunk(upto: u64, rotation: u64) -> Chunk {
+        let mut bytes = vec![0; FRAME_HEADER];
+        bytes.resize(FRAME_HEADER + 100, upto.to_le_bytes()[0]);
+        Chunk {
+            bytes,
+            upto,
+            rotation,
+            since: Instant::now(),
+            number: 0,
+        }
+    }
+
+    /// Files by number, and how many frames are replayed from one on.
+    fn look(dir: &Path, first: u64) -> (Vec<String>, u64) {
+        let names = RealFs.list(dir).expect("it was made");
+        let mut names: Vec<_> = names.into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        let found = replay(&RealFs, dir, 'm', first, &mut drop).expect("it was written");
+        assert!(found.replay.damaged.is_empty(), "{:?}", found.replay);
+        (names, found.replay.frames)
+    }
+
+    #[test]
+    fn a_file_that_is_long_enough_is_followed_by_the_next() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut writer = Writer::new(Arc::new(RealFs), dir.path().to_path_buf(), 'm', START);
+        writer.max_file = 300; // a header and two frames
+        writer.begin_first(1).expect("a file");
+        let mut last = 1;
+        let mut numbers = || {
+            last += 1;
+            last
+        };
+        let chunks = (1..=5).map(|upto| chunk(upto, 1)).collect();
+        writer.store(chunks, true, &mut numbers).expect("a disk");
+        assert_eq!(writer.progress().durable, 5);
+        // the next rotation was given 9 meanwhile
+        let chunks = (6..=7).map(|upto| chunk(upto, 9)).collect();
+        writer.store(chunks, true, &mut numbers).expect("a disk");
+        let expected = [
+            "m-00000001.wal",
+            "m-00000002.wal",
+            "m-00000003.wal",
+            "m-00000009.wal",
+        ];
+        assert_eq!(
+            look(dir.path(), 0),
+            (expected.map(str::to_owned).to_vec(), 7)
+        );
+        assert_eq!(look(dir.path(), 9).1, 2);
     }
 }
