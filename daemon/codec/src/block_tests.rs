@@ -144,6 +144,9 @@ fn rows() -> impl Strategy<Value = Rows> {
 }
 
 proptest! {
+    // pco is slow without optimisation
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn whatever_is_encoded_comes_back(rows in rows()) {
         for effort in [Effort::Fast, Effort::Dense] {

@@ -54,14 +54,13 @@ pub(crate) fn encode(
         put_varint(out, zigzag(first));
         return;
     }
-    let factor = common_factor(numbers, first);
-    if factor > 1 {
+    if let Some(factor) = common_factor(numbers, first) {
         for number in numbers.iter_mut() {
-            *number = divide(number.wrapping_sub(first), factor);
+            *number = factor.divide(number.wrapping_sub(first));
         }
         out.push(FACTOR);
         put_varint(out, zigzag(first));
-        put_varint(out, factor);
+        put_varint(out, factor.factor);
     }
     let start = out.len();
     encode_best(numbers, scratch, out);
@@ -77,26 +76,62 @@ pub(crate) fn encode(
     }
 }
 
-fn divide(difference: u64, factor: u64) -> u64 {
-    difference
-        .cast_signed()
-        .wrapping_div(factor.cast_signed())
-        .cast_unsigned()
+/// Divides without dividing: an odd number has an inverse modulo 2^64, and a
+/// multiple times that is the quotient.
+struct Factor {
+    factor: u64,
+    zeros: u32,
+    inverse: u64,
+    largest_quotient: u64,
 }
 
-/// The greatest number that divides every difference from `first`.
-fn common_factor(numbers: &[u64], first: u64) -> u64 {
-    let mut factor = 0;
-    for number in numbers {
-        let difference = number.wrapping_sub(first).cast_signed().unsigned_abs();
-        if difference != 0 {
-            factor = greatest_common_divisor(difference, factor);
-            if factor == 1 {
-                break;
-            }
+impl Factor {
+    fn new(factor: u64) -> Factor {
+        let zeros = factor.trailing_zeros();
+        let odd = factor >> zeros;
+        // right to 5 bits, and each step doubles that
+        let mut inverse = odd.wrapping_mul(3) ^ 2;
+        for _ in 0..4 {
+            inverse = inverse.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(inverse)));
+        }
+        Factor {
+            factor,
+            zeros,
+            inverse,
+            largest_quotient: u64::MAX / odd,
         }
     }
-    factor
+
+    fn divides(&self, number: u64) -> bool {
+        let quotient = (number >> self.zeros).wrapping_mul(self.inverse);
+        number.trailing_zeros() >= self.zeros && quotient <= self.largest_quotient
+    }
+
+    /// Of a multiple, seen as a number with a sign.
+    fn divide(&self, multiple: u64) -> u64 {
+        let shifted = (multiple.cast_signed() >> self.zeros).cast_unsigned();
+        shifted.wrapping_mul(self.inverse)
+    }
+}
+
+/// The greatest number that divides every difference from `first`, if it is
+/// more than 1; one at least is not 0.
+fn common_factor(numbers: &[u64], first: u64) -> Option<Factor> {
+    let differences = numbers
+        .iter()
+        .map(|number| number.wrapping_sub(first).cast_signed().unsigned_abs());
+    let mut differences = differences.filter(|difference| *difference != 0);
+    let mut factor = Factor::new(differences.next()?);
+    for difference in differences {
+        if !factor.divides(difference) {
+            let divisor = greatest_common_divisor(difference, factor.factor);
+            if divisor == 1 {
+                return None;
+            }
+            factor = Factor::new(divisor);
+        }
+    }
+    (factor.factor > 1).then_some(factor)
 }
 
 fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
@@ -428,6 +463,19 @@ mod tests {
         let mut numbers: Vec<u64> = (0..100).map(|i| i * 7 % 4).collect();
         numbers[50] = 1 << 60;
         assert!(bytes_of(&numbers) < 45);
+    }
+
+    #[test]
+    fn a_common_factor_is_found_and_divided_by() {
+        for factor in [2, 3, 5, 4096, 10_000, (1 << 61) - 1, 1 << 63, u64::MAX / 3] {
+            let numbers = [7, 7_u64.wrapping_add(factor), 7_u64.wrapping_sub(factor), 7];
+            let found = common_factor(&numbers, 7).expect("there is one").factor;
+            assert_eq!(found % factor.min(factor.wrapping_neg()), 0, "{factor}");
+            bytes_of(&numbers);
+        }
+        let numbers = [10, 16, 25, 40];
+        assert_eq!(common_factor(&numbers, 10).expect("three").factor, 3);
+        assert!(common_factor(&[10, 16, 25, 41], 10).is_none());
     }
 
     #[test]
