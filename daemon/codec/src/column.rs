@@ -244,35 +244,26 @@ impl<'a> Presence<'a> {
 
     /// Puts the values where they belong and NaN elsewhere.
     fn spread(&self, present: &[f64], values: &mut [f64]) {
-        let mut next = present.iter().copied();
+        let mut present = present.iter().copied();
+        let mut value_if =
+            |here: bool| if here { present.next() } else { None }.unwrap_or(f64::NAN);
         match self.kind {
             PresenceKind::Bitmap(bitmap) => {
                 for (values, bits) in values.chunks_mut(8).zip(bitmap) {
                     for (bit, value) in values.iter_mut().enumerate() {
-                        let here = bits >> bit & 1 == 1;
-                        *value = if here {
-                            next.next().unwrap_or(f64::NAN)
-                        } else {
-                            f64::NAN
-                        };
+                        *value = value_if(bits >> bit & 1 == 1);
                     }
                 }
             }
             PresenceKind::Runs(runs, mut lengths) => {
                 let mut rest = values;
                 for run in 0..=runs {
-                    let length = if run < runs {
-                        lengths.count(rest.len())
-                    } else {
-                        Ok(rest.len())
-                    };
-                    let (values, behind) = rest.split_at_mut(length.unwrap_or(0));
+                    // the lengths were read before; the last run is the rest
+                    let length = Some(run).filter(|run| *run < runs);
+                    let length = length.and_then(|_| lengths.count(rest.len()).ok());
+                    let (values, behind) = rest.split_at_mut(length.unwrap_or(rest.len()));
                     for value in values {
-                        *value = if run.is_multiple_of(2) {
-                            next.next().unwrap_or(f64::NAN)
-                        } else {
-                            f64::NAN
-                        };
+                        *value = value_if(run.is_multiple_of(2));
                     }
                     rest = behind;
                 }

@@ -234,18 +234,21 @@ fn random_bytes_and_any_length_of_a_block_are_refused() {
 
 #[test]
 fn the_largest_shape_opens_and_one_more_is_refused() {
-    let most = [0x80, 0x80, 4];
-    let more = [0x81, 0x80, 4];
+    let (rows, columns) = ([0x80, 0x80, 4], [0x80, 0x80, 20]);
+    let more = |[low, middle, high]: [u8; 3]| [low + 1, middle, high];
     // times: an even step of 1000 and nothing off it; no breaks
     let behind = [4, 0xe8, 7, 0, 0, 0];
-    let marks = (1_u32..2048)
+    let marks = (1_u32..10_240)
         .flat_map(|mark| [mark * 32, 0].map(u32::to_le_bytes))
         .flatten();
-    let table: Vec<u8> = marks.chain(most).chain([0; 65_536]).collect();
+    let table: Vec<u8> = marks
+        .chain(columns)
+        .chain(std::iter::repeat_n(0, crate::MAX_WIDTH))
+        .collect();
     let sealed = |rows: [u8; 3], width: [u8; 3]| {
         seal([&[1, 0], &rows[..], &width, &behind, &table].concat())
     };
-    let bytes = sealed(most, most);
+    let bytes = sealed(rows, columns);
     let block = Block::open(&bytes).expect("it is legal");
     assert_eq!(
         (block.rows(), block.width()),
@@ -253,9 +256,9 @@ fn the_largest_shape_opens_and_one_more_is_refused() {
     );
     let mut values = Vec::new();
     block
-        .column(65_535, &mut Scratch::default(), &mut values)
+        .column(crate::MAX_WIDTH - 1, &mut Scratch::default(), &mut values)
         .expect("nothing was measured");
     assert!(values.len() == crate::MAX_ROWS && values.iter().all(|v| v.is_nan()));
-    assert!(Block::open(&sealed(more, most)).is_err());
-    assert!(Block::open(&sealed(most, more)).is_err());
+    assert!(Block::open(&sealed(more(rows), columns)).is_err());
+    assert!(Block::open(&sealed(rows, more(columns))).is_err());
 }

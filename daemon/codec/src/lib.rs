@@ -106,8 +106,9 @@ pub use block::{Block, ColumnsRef, RowsRef, encode_columns, encode_rows};
 /// The most rows of a block.
 pub const MAX_ROWS: usize = 65_536;
 
-/// The most values of a row.
-pub const MAX_WIDTH: usize = 65_536;
+/// The most values of a row: a row of a poll has up to 65,536, and roll-ups
+/// keep up to five for each of them.
+pub const MAX_WIDTH: usize = 5 * 65_536;
 
 /// How hard to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
