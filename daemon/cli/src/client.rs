@@ -24,7 +24,7 @@ use crate::output::Output;
 use crate::place::{Place, Where};
 
 use keys::Keys;
-pub(crate) use keys::exchange_finished;
+pub(crate) use keys::{exchange_finished, farewell};
 pub(crate) use transport::look_at_certificate;
 use transport::{Broken, Transport, collect};
 

@@ -11,7 +11,7 @@ pub(crate) use access::{
     Admin, Audit, AuditFilters, Context, ExportFormat, Limit, Login, Password, Policy, Secrets,
     Sessions, Setup, TenantFields, Tenants, Tokens, TokensAdd, Totp, UserFields, Users,
 };
-pub(crate) use kept::{Asked, Backup, Metrics, MetricsExport, MetricsGet, TableFormat};
+pub(crate) use kept::{Asked, Backup, Metrics, MetricsExport, MetricsGet, Opened, S3, TableFormat};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {

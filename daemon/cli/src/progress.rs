@@ -28,6 +28,15 @@ impl Progress {
         }
     }
 
+    /// None: where the line would stand among what is printed.
+    pub(crate) fn silent() -> Progress {
+        Progress {
+            terminal: false,
+            begun: Instant::now(),
+            shown: None,
+        }
+    }
+
     pub(crate) fn seconds(&self) -> f64 {
         self.begun.elapsed().as_secs_f64()
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hyper::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Call, Client};
@@ -30,13 +30,19 @@ const LOCK_LOOK: Duration = Duration::from_millis(20);
 /// How long Ctrl-C waits for an exchange that is under way.
 const FAREWELL: Duration = Duration::from_millis(900);
 
-/// Held during an exchange: what the server answers must not be lost.
+/// Held during an exchange: what the server answers must not be lost. And by who
+/// has something to take away after Ctrl-C.
 static EXCHANGE: Mutex<()> = Mutex::const_new(());
 
 /// Returns once no exchange is under way, or after a moment.
 pub(crate) async fn exchange_finished() {
     // too long: then the session ends, and one signs in again
     let _either = timeout(FAREWELL, EXCHANGE.lock()).await;
+}
+
+/// As long as this is held, Ctrl-C waits a moment for whoever holds it.
+pub(crate) async fn farewell() -> MutexGuard<'static, ()> {
+    EXCHANGE.lock().await
 }
 
 /// As whom requests are made.

@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{ANSWER_BYTES, Call, PATIENCE, Raw, etag_of, garbled, retry_after_of};
-use crate::error::Trouble;
+use crate::error::{Trouble, chain};
 use crate::place::{Endpoint, Server, ServerUrl, Where};
 use crate::tls::{self, Fingerprint, Trust};
 
@@ -265,15 +265,4 @@ pub(crate) async fn look_at_certificate(
         Some(certificate) => Ok(Fingerprint::of(certificate)),
         None => Err(garbled("it showed no certificate")),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -117,4 +117,56 @@ pub(crate) enum Backup {
     /// Lists those that are kept where the settings say
     #[command(after_help = "Example:\n  sotp backup ls")]
     Ls,
+    /// Reads one to its end and checks every byte, without a daemon
+    #[command(
+        after_help = "Examples:\n  sotp backup verify /srv/sotp-monday.tar\n  sotp backup verify /srv/sotp-monday.tar.age --identity key.txt\n  ssh vault cat sotp.tar | sotp backup verify -\n  sotp backup verify s3://backups/noc --endpoint https://s3.example.net --access-key sotp --secret-key-file secret\n\nThe issuers of an S3 server of one's own are given with --ca-file."
+    )]
+    Verify {
+        #[command(flatten)]
+        opened: Opened,
+    },
+    /// Puts one into an empty directory, checked and complete or not at all, without a daemon
+    #[command(
+        after_help = "Examples:\n  sudo sotp backup restore /srv/sotp-monday.tar /var/lib/sotp.restored\n  sudo sotp backup restore /srv/sotp-monday.tar.age /var/lib/sotp.restored --identity key.txt\n  sudo sotp backup restore s3://backups/noc/sotp-core-20261121T023000Z.tar /var/lib/sotp.restored --access-key sotp --secret-key-file secret\n\nThe directory of a running daemon is not touched; what is left to do is said at the end. The key that secrets are sealed with is in no backup."
+    )]
+    Restore {
+        #[command(flatten)]
+        opened: Opened,
+        /// An empty directory, or one that is not there yet
+        directory: PathBuf,
+    },
+}
+
+/// A backup that is read, and what that takes.
+#[derive(Args)]
+pub(crate) struct Opened {
+    /// A file, - for standard input, or s3://bucket/prefix/NAME; without a NAME the newest there
+    #[arg(value_name = "FILE|s3://BUCKET/NAME")]
+    pub(crate) from: String,
+    /// The file with the private key of age, for one that is encrypted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) s3: S3,
+}
+
+/// How a bucket is reached.
+#[derive(Args)]
+#[command(next_help_heading = "In an S3 bucket")]
+pub(crate) struct S3 {
+    /// The server, such as https://s3.example.net; without it AWS, by region
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// The bucket's region; most servers but AWS take any
+    #[arg(long, value_name = "NAME", default_value = "us-east-1")]
+    pub(crate) region: String,
+    /// The access key's ID
+    #[arg(long, value_name = "ID")]
+    pub(crate) access_key: Option<String>,
+    /// The file with the access key's secret (- for standard input)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_key_file: Option<PathBuf>,
+    /// The bucket stands in the server's name (https://bucket.server/), not in the path
+    #[arg(long)]
+    pub(crate) bucket_in_host: bool,
 }

@@ -32,6 +32,8 @@ pub(super) async fn run(words: &Backup, client: &Client, output: &Output) -> Res
             place => by_the_daemon(place, client, output).await,
         },
         Backup::Ls => list(client, output).await,
+        // done without a daemon
+        Backup::Verify { .. } | Backup::Restore { .. } => Ok(()),
     }
 }
 
@@ -72,7 +74,7 @@ impl Passed {
 
 /// How much, and how fast.
 #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
-fn moved(so_far: u64, seconds: f64) -> String {
+pub(super) fn moved(so_far: u64, seconds: f64) -> String {
     let so_far = so_far as f64;
     let speed = so_far / seconds.max(0.001);
     format!("{}, {}/s", bytes(so_far), bytes(speed))
@@ -124,7 +126,7 @@ async fn to_standard_output(client: &Client, output: &Output) -> Result<(), Trou
     Ok(())
 }
 
-fn size(facts: &Value) -> String {
+pub(super) fn size(facts: &Value) -> String {
     let exact = text(facts, "/bytes");
     match exact.is_empty() {
         true => exact,

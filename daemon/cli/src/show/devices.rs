@@ -438,6 +438,10 @@ async fn range(
         ))
         .await?
         .body;
+    let warnings = answer.get("warnings").and_then(Value::as_array);
+    for warning in warnings.into_iter().flatten().filter_map(Value::as_str) {
+        talk(&format!("warning: {warning}"));
+    }
     if output.is_json() {
         return output.document(&answer);
     }

@@ -55,7 +55,10 @@ pub(super) async fn run(
 ) -> Result<(), Trouble> {
     let plan = Plan::read(words, Timestamp::now())?;
     let mut sink = Sink::open(words, output)?;
-    let mut progress = Progress::new();
+    let mut progress = match words.file.is_none() && output.is_terminal() {
+        true => Progress::silent(),
+        false => Progress::new(),
+    };
     let mut told = Told::default();
     let written = write(words, plan, client, &mut sink, &mut progress, &mut told).await;
     drop(progress);

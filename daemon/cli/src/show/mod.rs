@@ -1,6 +1,7 @@
 //! Carrying commands out: what is asked of the daemon and what is printed.
 
 mod alerts;
+mod archives;
 mod audit;
 mod backups;
 mod csv;
@@ -26,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::World;
 use crate::client::Client;
-use crate::command::Command;
+use crate::command::{Backup, Command};
 use crate::contexts::Book;
 use crate::error::Trouble;
 use crate::output::Output;
@@ -50,6 +51,13 @@ pub(crate) async fn run(
         Command::Context(words) => login::contexts(words, world, output)?,
         Command::Setup(words) => setup::setup(words, &local(world).await?, output).await?,
         Command::Admin(words) => setup::admin(words, &local(world).await?, output).await?,
+        // where there may be no daemon any more
+        Command::Backup(Backup::Verify { opened }) => {
+            archives::verify(opened, world, output).await?;
+        }
+        Command::Backup(Backup::Restore { opened, directory }) => {
+            archives::restore(opened, directory, world, output).await?;
+        }
         // what monitoring asks for is answered even if nobody can be asked
         Command::Status { check: true } => return status::check(chosen(world).await, output).await,
         asked => ask(asked, &chosen(world).await?, output).await?,

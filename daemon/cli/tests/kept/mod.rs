@@ -1,5 +1,7 @@
 //! `sotp metrics …` and `sotp backup …` at a server that is played.
 
+mod archives;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Mutex;
