@@ -21,7 +21,7 @@
 //! | 16 | 8 | number of the file, as in its name |
 //! | 24 | 8 | *first*: the file's frames have this number and above |
 //! | 32 | 8 | *given up*: frames from this number up to *first* may be missing; at most *first* |
-//! | 40 | 8 | number of the file before it that is known to be there, 0 if none |
+//! | 40 | 8 | number of the file before it that is known to be there with a header, 0 if none |
 //! | 48 | 4 | CRC of the 48 bytes before |
 //!
 //! Magic, version and CRC stay where they are in every version.
@@ -85,8 +85,8 @@
 //! - Where no whole frame begins, the next byte at which one begins is looked
 //!   for; if there is none, the file ends. If nothing comes after it that shows
 //!   missing frames, it was cut off in mid write: the torn tail, which is normal.
-//! - If the first file names one before it that should have been read too and
-//!   is not there, that is damage.
+//! - If the first file that has a header names one before it that should have
+//!   been read too, that is damage.
 //!
 //! So damage is told by what is missing. It is reported, and the file where it
 //! is kept, but it stops nobody.

@@ -156,7 +156,9 @@ impl Wal {
         };
         let mut state = State::new(pace, last_number);
         let rotation = state.rotate();
-        if let Err(error) = writer.begin_first(rotation) {
+        let begun = writer.begin_first(rotation);
+        state.stored(writer.progress(), Ok(()));
+        if let Err(error) = begun {
             tracing::error!(%error, "the log is suspended: it cannot begin a file");
             state.suspend(thread::not_durable(&error));
         }

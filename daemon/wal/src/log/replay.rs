@@ -57,7 +57,7 @@ pub(super) fn replay(
         start: Start {
             frame,
             given_up,
-            previous: headers.back().map_or(0, |header| header.0.number),
+            previous: last_whole(&headers),
         },
         last_number: last.max(first.saturating_sub(1)),
     })
@@ -92,6 +92,13 @@ pub(super) fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error)
 
 /// Files that were not read yet, each with its header if that is whole.
 type Headers = VecDeque<(FileId, Option<FileHeader>)>;
+
+/// The last file that has a header: one that a crash left without never had a
+/// frame, and is not missed.
+fn last_whole(headers: &Headers) -> u64 {
+    let mut whole = headers.iter().rev().filter_map(|(_, header)| *header);
+    whole.next().map_or(0, |header| header.id.number)
+}
 
 /// A place that no frame begins at, before more is known.
 #[derive(Debug)]
@@ -216,7 +223,11 @@ impl<'a> Reader<'a> {
                 ..header.id
             };
             if previous.number != 0 && previous.number >= self.first {
-                self.report(previous, 0, "the file is missing".to_owned());
+                self.report(
+                    previous,
+                    0,
+                    "it is missing, or nothing in it can be read".to_owned(),
+                );
             }
             return;
         };

@@ -245,9 +245,12 @@ impl Writer {
             previous: self.next.previous,
         };
         let mut file = self.fs.create(&self.dir.join(header.id.name()))?;
-        file.append(&header.encode())?;
-        file.sync()?;
-        self.fs.sync_dir(&self.dir)?;
+        let outcome = file
+            .append(&header.encode())
+            .and_then(|()| file.sync())
+            .and_then(|()| self.fs.sync_dir(&self.dir));
+        self.progress.sealed += u64::from(outcome.is_err());
+        outcome?;
         self.next.given_up = None;
         self.next.previous = number;
         self.file = Some(Current {

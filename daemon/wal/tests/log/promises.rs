@@ -10,7 +10,7 @@ use wal::fs::sim::SimFs;
 use wal::fs::{Fs, RealFs};
 use wal::{Lsn, Wal, WalOptions};
 
-use crate::support::{NEVER, append, names, open, options, path, record, store, try_open};
+use crate::support::{DIR, append, names, open, options, path, record, store, try_open};
 
 /// Longer than any disk takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -350,6 +350,24 @@ fn a_file_that_a_crash_left_without_a_header_does_not_matter() {
 }
 
 #[test]
+fn a_first_file_without_a_header_is_not_missed_later() {
+    for left in [&b""[..], b"SOTPWAL\n", &[0; 300]] {
+        let fs = SimFs::default();
+        fs.create_dir(Path::new(DIR)).unwrap();
+        fs.create(&path("m-00000001.wal"))
+            .unwrap()
+            .append(left)
+            .unwrap();
+        let (wal, ..) = open(&fs, 0);
+        store(&wal, 1).unwrap();
+        drop(wal);
+        let (_, replay, found) = open(&fs, 0);
+        assert_eq!(found, [1]);
+        assert!(replay.damaged.is_empty(), "{replay:?}");
+    }
+}
+
+#[test]
 fn a_log_of_a_newer_format_is_refused_by_name() {
     let fs = SimFs::default();
     drop(open(&fs, 0));
@@ -379,6 +397,4 @@ fn the_counters_say_what_was_done() {
     );
     assert_eq!(stats.sync_seconds.last(), Some(&(f64::INFINITY, 1)));
     assert!(stats.sync_seconds_sum > 0.0);
-    assert!(NEVER > PATIENCE);
-    assert!(fs.list(Path::new("/state/wal")).is_ok());
 }
