@@ -149,8 +149,10 @@ impl Life<'_> {
             }
             // a disk without power has only one end
             1 if !self.fs.is_dead() => {
+                let left = self.fs.after_kill();
+                let _ = self.wal.close(); // a sync that failed just then counts too
                 self.checker.in_doubt |= self.wal.stats().sealed > 0;
-                return self.fs.after_kill();
+                return left;
             }
             2 => self.wait(),
             _ => {}
