@@ -18,6 +18,7 @@ const BASE: u64 = 19_675 * DAY;
 const INTERVAL: u64 = 30_000;
 
 /// Seconds that this thread was on a processor: others may be busy on it too.
+/// Counted in ticks of some milliseconds.
 fn spent() -> f64 {
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let first = told.split(' ').next().and_then(|ns| ns.parse::<u64>().ok());
@@ -255,24 +256,23 @@ fn write_hour(
     let set = columns();
     let mut scratch = Scratch::default();
     let mut writer = SegmentWriter::create(fs, path, Tier::Raw, Span::Fresh)?;
+    let hours: Vec<_> = devices.iter_mut().map(|device| device.hour(hour)).collect();
     let mut bytes = Vec::new();
-    let mut total = 0.0;
-    for (group, device) in (0u32..).zip(devices) {
-        let (times, values) = device.hour(hour);
+    let begun = spent();
+    for (group, (times, values)) in (0u32..).zip(&hours) {
         let rows = RowsRef {
             columns: 1,
             width: set.series().len(),
-            times: &times,
-            values: &values,
+            times,
+            values,
             breaks: &[],
         };
         bytes.clear();
-        let begun = spent();
         codec::encode_rows(rows, Effort::Fast, &mut scratch, &mut bytes);
         let mut kinds = set.series().iter().map(|key| key.kind);
         writer.push(group, &bytes, &mut kinds)?;
-        total += spent() - begun;
     }
+    let total = spent() - begun;
     Ok((writer.finish()?, total))
 }
 

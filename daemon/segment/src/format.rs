@@ -358,6 +358,22 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn a_footer_of_any_numbers_promises_no_more_than_the_file_has(
+            numbers in proptest::collection::vec(prop_oneof![any::<u64>(), 0u64..5_000], 15),
+            length in 152u64..5_000,
+        ) {
+            let mut bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+            bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+            bytes.extend(END);
+            let bytes: [u8; FOOTER] = bytes.try_into().unwrap();
+            if let Ok(footer) = Footer::read(&bytes, length, (Tier::Raw, Span::Day)) {
+                prop_assert!(footer.index_at + footer.index_length < length);
+            }
+        }
+    }
+
     fn summary() -> Summary {
         Summary {
             tier: Tier::Hour,
