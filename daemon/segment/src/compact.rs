@@ -63,7 +63,10 @@ pub struct Compacted {
 }
 
 /// Reads the sources group by group, merges rows by time, drops second ones of
-/// an instant, and writes the outputs, raw ones with `codec::Effort::Dense`.
+/// an instant (in the tiers above raw those of other sources: two rows of one
+/// source are parts of one bucket), breaks counters where a row of a later
+/// source was put before one of an earlier, and where a block is damaged, and
+/// writes the outputs, raw ones with `codec::Effort::Dense`.
 /// Memory: one group's rows. The files are synced, not renamed; none is left
 /// behind where it stops or fails.
 ///
@@ -194,12 +197,12 @@ impl Job<'_> {
     fn read(&mut self, entries: &[&[Entry]], lost: &mut Vec<u64>) -> Vec<Raw> {
         let sources = &self.compaction.sources;
         let mut raws = Vec::new();
-        for (source, entries) in sources.iter().zip(entries) {
+        for ((place, source), entries) in sources.iter().enumerate().zip(entries) {
             for entry in *entries {
                 if entry.from >= self.compaction.range.end {
                     continue;
                 }
-                match Raw::read(source, entry) {
+                match Raw::read((place, source), entry) {
                     Ok(raw) => raws.push(raw),
                     Err(what) => {
                         lost.push(entry.until);

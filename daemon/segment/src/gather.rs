@@ -13,6 +13,8 @@ use crate::{Entry, Segment, Tier};
 
 /// A block as it lies on the disk.
 pub(crate) struct Raw {
+    /// Which of the sources it is of.
+    pub(crate) source: usize,
     /// Its file.
     pub(crate) path: PathBuf,
     /// What the index says of it.
@@ -23,11 +25,12 @@ pub(crate) struct Raw {
 
 impl Raw {
     /// Reads a block; what is wrong, if it cannot be.
-    pub(crate) fn read(source: &Segment, entry: &Entry) -> Result<Raw, String> {
+    pub(crate) fn read((source, segment): (usize, &Segment), entry: &Entry) -> Result<Raw, String> {
         let mut bytes = Vec::new();
-        match source.read(entry, &mut bytes) {
+        match segment.read(entry, &mut bytes) {
             Ok(()) => Ok(Raw {
-                path: source.path().clone(),
+                source,
+                path: segment.path().clone(),
                 entry: *entry,
                 bytes,
             }),
@@ -51,6 +54,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub(crate) struct Part<'a> {
     /// Which of the blocks as they lie on the disk.
     pub(crate) raw: usize,
+    /// Which of the sources it is of.
+    pub(crate) source: usize,
     /// Its values.
     pub(crate) block: Block<'a>,
     /// What its columns (those of the raw rows) are.
@@ -87,6 +92,7 @@ impl<'a> Part<'a> {
         let end = times.partition_point(|time| *time < range.end);
         Ok(Part {
             raw: place,
+            source: raw.source,
             breaks: block.breaks().map_err(|corrupt| corrupt.to_string())?,
             block,
             columns,
@@ -110,20 +116,19 @@ pub(crate) struct Piece {
     pub(crate) rows: Range<usize>,
 }
 
-/// All rows by time. Of raw rows of one instant the first part's stays; rows of
-/// buckets are parts of the bucket and all stay.
+/// All rows by time. Of rows of one instant the first part's stays; in the tiers
+/// above raw all of its source stay, as they are parts of one bucket.
 pub(crate) fn order(parts: &[Part<'_>], tier: Tier) -> Vec<Piece> {
     let mut places: Vec<usize> = (0..parts.len())
         .filter(|place| !parts[*place].within.is_empty())
         .collect();
     places.sort_by_key(|place| parts[*place].times_within()[0]);
     let follows = |pair: &[usize]| {
-        let last = parts[pair[0]].times_within().last();
-        let first = parts[pair[1]].times_within().first();
-        match tier {
-            Tier::Raw => last < first,
-            Tier::Quarter | Tier::Hour => last <= first,
-        }
+        let (before, behind) = (&parts[pair[0]], &parts[pair[1]]);
+        let last = before.times_within().last();
+        let first = behind.times_within().first();
+        let may_share = tier != Tier::Raw && before.source == behind.source;
+        last < first || may_share && last == first
     };
     if !places.windows(2).all(follows) {
         return interleave(parts, &places, tier);
@@ -143,9 +148,13 @@ fn interleave(parts: &[Part<'_>], places: &[usize], tier: Tier) -> Vec<Piece> {
         rows.extend(within.map(|row| (parts[*part].times[row], *part, row)));
     }
     rows.sort_unstable();
-    if tier == Tier::Raw {
-        rows.dedup_by_key(|(time, _, _)| *time);
-    }
+    let is_kept = |first: (u64, usize, usize), row: (u64, usize, usize)| {
+        let of_one_source = parts[row.1].source == parts[first.1].source;
+        row == first || tier != Tier::Raw && of_one_source
+    };
+    let instants = rows.chunk_by(|a, b| a.0 == b.0);
+    let kept = instants.flat_map(|rows| rows.iter().filter(|row| is_kept(rows[0], **row)));
+    let rows: Vec<(u64, usize, usize)> = kept.copied().collect();
     let chunks = rows.chunk_by(|a, b| (a.1, a.2 + 1) == (b.1, b.2));
     let piece = |chunk: &[(u64, usize, usize)]| Piece {
         part: chunk[0].1,

@@ -35,6 +35,8 @@ pub(crate) struct Made {
 
 /// The row before a run.
 pub(crate) struct Before {
+    /// Which of the sources it is of, if it is of one.
+    source: Option<usize>,
     at: u64,
     columns: Arc<Columns>,
     values: Vec<f64>,
@@ -43,6 +45,7 @@ pub(crate) struct Before {
 impl From<(u64, Arc<Columns>, Vec<f64>)> for Before {
     fn from((at, columns, values): (u64, Arc<Columns>, Vec<f64>)) -> Before {
         Before {
+            source: None,
             at,
             columns,
             values,
@@ -138,6 +141,7 @@ impl Maker {
             self.joiner.column(parts, &[piece], column, &mut values)?;
         }
         Ok(Some(Before {
+            source: Some(parts[part].source),
             at,
             columns,
             values,
@@ -156,6 +160,8 @@ impl Maker {
     ) -> Result<Option<Before>, Damage> {
         let times = times_of(task.parts, pieces);
         let mut breaks = breaks_of(task.parts, pieces);
+        let source = before.as_ref().and_then(|row| row.source);
+        break_between(task.parts, pieces, source, &mut breaks);
         let before_at = before.as_ref().map(|row| row.at);
         break_behind(task.lost, before_at, &times, &mut breaks);
         let seconds = seconds_of(before_at, &times);
@@ -190,7 +196,9 @@ impl Maker {
         }
         let raw = |output: &Output| output.tier == Tier::Raw;
         self.encode(task, run, (&times, &breaks), &raw, made);
+        let source = pieces.last().map(|piece| task.parts[piece.part].source);
         Ok(times.last().map(|at| Before {
+            source,
             at: *at,
             columns: Arc::clone(&run.columns),
             values: newest,
@@ -326,11 +334,34 @@ fn break_behind(lost: &[u64], before: Option<u64>, times: &[u64], breaks: &mut V
         if row == times.len() || !is_first_behind {
             continue;
         }
-        let row = u32::try_from(row).expect("a block has at most MAX_ROWS rows");
-        match breaks.binary_search_by_key(&row, |(place, _)| *place) {
-            Ok(found) => breaks[found].1 = Breaks::All,
-            Err(place) => breaks.insert(place, (row, Breaks::All)),
+        break_all(row, breaks);
+    }
+}
+
+/// Breaks all counters at rows that a row of a later source came before: it was
+/// put there when they had been measured against another.
+fn break_between(
+    parts: &[Part<'_>],
+    pieces: &[Piece],
+    before: Option<usize>,
+    breaks: &mut Vec<(u32, Breaks)>,
+) {
+    let mut before = before;
+    let mut row = 0;
+    for piece in pieces {
+        let own = parts[piece.part].source;
+        if before.replace(own).is_some_and(|before| before > own) {
+            break_all(row, breaks);
         }
+        row += piece.rows.len();
+    }
+}
+
+fn break_all(row: usize, breaks: &mut Vec<(u32, Breaks)>) {
+    let row = u32::try_from(row).expect("a block has at most MAX_ROWS rows");
+    match breaks.binary_search_by_key(&row, |(place, _)| *place) {
+        Ok(found) => breaks[found].1 = Breaks::All,
+        Err(place) => breaks.insert(place, (row, Breaks::All)),
     }
 }
 
