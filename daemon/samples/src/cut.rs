@@ -1,7 +1,7 @@
 //! Cuts: the head becomes segments, one for each UTC day that its rows touch,
 //! so that a segment never has to be compacted for two days.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -34,6 +34,7 @@ struct Taken {
     frozen: Vec<Arc<Frozen>>,
     groups: Vec<(u32, GroupRecord)>,
     columns: Vec<(u32, Arc<Columns>)>,
+    gone: HashSet<u32>,
     /// The first log file that holds none of it.
     checkpoint: u64,
 }
@@ -57,6 +58,7 @@ impl Inner {
         let mut pending = Pending {
             frozen: taken.frozen.iter().map(|frozen| frozen.id).collect(),
             log_before: Some(taken.checkpoint),
+            gone: Some(taken.gone),
             ..Pending::default()
         };
         for day in days(&taken.frozen) {
@@ -109,6 +111,7 @@ impl Inner {
             frozen: head.frozen.clone(),
             groups,
             columns,
+            gone: head.gone.clone(),
             checkpoint: self.wal.rotate(),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
@@ -289,6 +289,8 @@ pub(crate) struct Inner {
     pub(crate) registry: RwLock<Registry>,
     pub(crate) keeper: Mutex<Keeper>,
     pub(crate) monotonic: Monotonic,
+    /// Those who wait for the keeper and do not want to wait for a compaction.
+    pub(crate) waiting: AtomicUsize,
     /// A long compaction gives up soon.
     pub(crate) stop: AtomicBool,
     pub(crate) counts: Mutex<Counts>,
@@ -329,6 +331,11 @@ impl Samples {
         Ok(Samples { inner })
     }
 
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     /// Keeps rows: visible when it returns, on the disk when the ticket says.
     /// Does not touch the disk.
     #[must_use]
@@ -364,8 +371,11 @@ impl Samples {
     ///
     /// [`NotDurable`].
     pub fn resume(&self, now: Timestamp) -> Result<(), NotDurable> {
-        let _ = now;
-        self.inner.resume()
+        let resumed = self.inner.resume();
+        if let Err(error) = &resumed {
+            tracing::debug!(%now, %error, "the log is not resumed");
+        }
+        resumed
     }
 
     /// Does what is due: cut, compaction, retention, one step of each. To be
@@ -386,7 +396,7 @@ impl Samples {
     ///
     /// As [`Samples::maintain`].
     pub fn cut(&self) -> Result<(), CatalogError> {
-        self.inner.cut(&mut lock(&self.inner.keeper))
+        self.inner.cut(&mut self.inner.keep())
     }
 
     /// Ends a long [`Samples::maintain`] soon: the daemon stops.

@@ -1,11 +1,13 @@
 //! Changes of what is listed: one at a time, and each until it succeeded.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use crate::catalog::{CatalogChange, CatalogError, SegmentName};
+use crate::compaction::CompactedOn;
 use crate::engine::Inner;
 use crate::lock::{self, lock};
 use crate::retention::JumpWatch;
@@ -21,7 +23,7 @@ pub(crate) struct Keeper {
     /// `now / cut_every` at the last cut.
     pub(crate) cut_slot: Option<u64>,
     /// By day or month (in days): the day on which it was compacted last.
-    pub(crate) compacted_on: HashMap<(segment::Tier, u64), u64>,
+    pub(crate) compacted_on: CompactedOn,
     /// Not before this is a compaction tried again that failed.
     pub(crate) compact_after: u64,
     pub(crate) jumps: JumpWatch,
@@ -29,6 +31,8 @@ pub(crate) struct Keeper {
     pub(crate) unlinked: Option<Duration>,
     /// The day on which leftovers were looked for last.
     pub(crate) tidied: Option<u64>,
+    /// Groups that were gone when the log was cut last: it has no row of them.
+    pub(crate) gone_at_cut: HashSet<u32>,
     /// Rows that the log never had wait for a cut that failed.
     pub(crate) backlog: Option<CatalogError>,
 }
@@ -45,6 +49,8 @@ pub(crate) struct Pending {
     pub(crate) unlink: Vec<PathBuf>,
     /// Files that are set aside.
     pub(crate) quarantine: Vec<SegmentName>,
+    /// Groups that were gone at this cut.
+    pub(crate) gone: Option<HashSet<u32>>,
     /// Log files below this are not needed then.
     pub(crate) log_before: Option<u64>,
     /// What is counted then.
@@ -79,7 +85,23 @@ impl Counts {
     }
 }
 
+/// Somebody waits for the keeper: a compaction gives way.
+pub(crate) struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Inner {
+    /// The keeper; a compaction under way is put off.
+    pub(crate) fn keep(&self) -> MutexGuard<'_, Keeper> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        lock(&self.keeper)
+    }
+
     /// Counts something damaged.
     pub(crate) fn count_damaged(&self, more: u64) {
         lock(&self.counts).damaged += more;
@@ -98,9 +120,12 @@ impl Inner {
             return Ok(());
         };
         self.catalog.commit(&pending.change)?;
-        if let Some(pending) = keeper.pending.take() {
+        if let Some(mut pending) = keeper.pending.take() {
             self.show(&pending);
             self.clean(&pending);
+            if let Some(gone) = pending.gone.take() {
+                keeper.gone_at_cut = gone;
+            }
         }
         Ok(())
     }
@@ -138,6 +163,7 @@ impl Inner {
         if let Some(first) = pending.log_before {
             self.wal.remove_before(first);
         }
+        self.quarantine(&pending.quarantine);
         for path in &pending.unlink {
             if let Err(error) = self.fs.remove(path) {
                 tracing::warn!(path = %path.display(), %error, "a segment was not removed");

@@ -5,7 +5,6 @@
 //! the head is cut into a segment; once a day the day's segments are compacted
 //! into one and rolled up.
 
-#![allow(dead_code)]
 mod catalog;
 mod compaction;
 mod cut;

@@ -65,7 +65,7 @@ impl Inner {
     }
 
     pub(crate) fn resume(&self) -> Result<(), NotDurable> {
-        let mut keeper = lock(&self.keeper);
+        let mut keeper = self.keep();
         let keeper = &mut *keeper;
         self.notice_suspension();
         if self.is_suspended() {
@@ -129,7 +129,7 @@ impl Inner {
     }
 
     pub(crate) fn forget(&self, groups: &dyn Fn(GroupKey) -> bool) -> Result<usize, CatalogError> {
-        let mut keeper = lock(&self.keeper);
+        let mut keeper = self.keep();
         self.finish(&mut keeper)?;
         let gone = lock(&self.head).forget(groups);
         let count = gone.len();
@@ -151,7 +151,7 @@ impl Inner {
         into: &std::path::Path,
         meanwhile: &mut dyn FnMut(),
     ) -> Result<Snapshot, CatalogError> {
-        let mut keeper = lock(&self.keeper);
+        let mut keeper = self.keep();
         self.cut(&mut keeper)?;
         let mut snapshot = Snapshot {
             files: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,7 @@ impl Inner {
             registry: RwLock::new(registry),
             keeper: Mutex::new(keeper),
             monotonic,
+            waiting: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             counts: Mutex::new(counts),
             replay,

@@ -309,7 +309,18 @@ impl<'a> Reading<'a> {
 }
 
 impl Held {
-    fn columns(&self) -> u32 {
+    /// The first row's time and the last one's.
+    pub(crate) fn span(&self) -> (u64, u64) {
+        match self {
+            Held::Closed(closed) => (closed.from, closed.until),
+            Held::Open(part) => {
+                let first = part.times.first().copied().unwrap_or(u64::MAX);
+                (first, part.times.last().copied().unwrap_or(0))
+            }
+        }
+    }
+
+    pub(crate) fn columns(&self) -> u32 {
         match self {
             Held::Closed(closed) => closed.columns,
             Held::Open(part) => part.columns,
