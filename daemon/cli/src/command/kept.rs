@@ -150,23 +150,25 @@ pub(crate) struct Opened {
     pub(crate) s3: S3,
 }
 
+/// What stands above the flags for a bucket.
+const S3_HEADING: &str = "In an S3 bucket";
+
 /// How a bucket is reached.
 #[derive(Args)]
-#[command(next_help_heading = "In an S3 bucket")]
 pub(crate) struct S3 {
     /// The server, such as https://s3.example.net; without it AWS, by region
-    #[arg(long, value_name = "URL")]
+    #[arg(long, help_heading = S3_HEADING, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
     /// The bucket's region; most servers but AWS take any
-    #[arg(long, value_name = "NAME", default_value = "us-east-1")]
+    #[arg(long, help_heading = S3_HEADING, value_name = "NAME", default_value = "us-east-1")]
     pub(crate) region: String,
     /// The access key's ID
-    #[arg(long, value_name = "ID")]
+    #[arg(long, help_heading = S3_HEADING, value_name = "ID")]
     pub(crate) access_key: Option<String>,
     /// The file with the access key's secret (- for standard input)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = S3_HEADING, value_name = "FILE")]
     pub(crate) secret_key_file: Option<PathBuf>,
     /// The bucket stands in the server's name (https://bucket.server/), not in the path
-    #[arg(long)]
+    #[arg(long, help_heading = S3_HEADING)]
     pub(crate) bucket_in_host: bool,
 }

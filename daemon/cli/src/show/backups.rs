@@ -163,7 +163,7 @@ async fn by_the_daemon(
         &run,
         &[
             ("state", text(&run, "/state")),
-            ("to", text(&run, "/to")),
+            ("where", text(&run, "/where")),
             ("size", size(&run)),
             ("began", text(&run, "/begun")),
             ("ended", text(&run, "/ended")),
@@ -182,8 +182,8 @@ async fn by_the_daemon(
 const LIST: [Column; 4] = [
     column!("NAME", 0, "/name"),
     column!("SIZE", 0, "/bytes", number bytes),
-    column!("AGE", 0, "/made", ago),
-    column!("WHERE", 1, "/at"),
+    column!("AGE", 0, "/made_at", ago),
+    column!("ENCRYPTED", 1, "/encrypted"),
 ];
 
 async fn list(client: &Client, output: &Output) -> Result<(), Trouble> {

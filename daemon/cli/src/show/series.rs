@@ -1,6 +1,6 @@
 //! What `/api/v1/series` answers, as points in time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -12,7 +12,6 @@ use crate::error::Trouble;
 use crate::output::{safe, talk};
 
 use super::instant;
-use super::when::span_ms;
 
 const PATH: &str = "/api/v1/series";
 
@@ -59,65 +58,27 @@ pub(super) struct Point {
 struct AnswerBody {
     source: String,
     from: Value,
-    step: Option<Step>,
-    #[serde(default)]
-    warnings: Vec<Warning>,
+    /// In seconds.
+    step: Option<f64>,
+    warnings: Vec<String>,
     series: Vec<SeriesBody>,
-}
-
-/// A span such as `1m`, or seconds.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Step {
-    Span(String),
-    Seconds(f64),
-}
-
-impl Step {
-    fn millis(&self) -> Result<i64, Trouble> {
-        let step_ms = match self {
-            Step::Span(text) => span_ms(text),
-            Step::Seconds(seconds) => whole_ms(*seconds),
-        };
-        step_ms
-            .filter(|step_ms| *step_ms > 0)
-            .ok_or_else(|| garbled("a step that is no span"))
-    }
-}
-
-/// What its reader should know: a part that is missing, or anything else.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Warning {
-    Text(String),
-    Missing {
-        from: String,
-        until: String,
-        why: String,
-    },
-}
-
-impl Warning {
-    fn text(self) -> String {
-        match self {
-            Warning::Text(text) => text,
-            Warning::Missing { from, until, why } => {
-                format!("some of {from} to {until} is missing: {why}")
-            }
-        }
-    }
 }
 
 #[derive(Deserialize)]
 struct SeriesBody {
     device: Option<String>,
     metric: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
-    unit: Option<String>,
-    values: Option<Vec<Value>>,
-    points: Option<Vec<Vec<Value>>>,
-    /// When a counter did not go on from the point before.
-    broken: Option<Vec<Value>>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    unit: String,
+    /// One per step.
+    #[serde(default)]
+    values: Vec<Value>,
+    /// Without steps: seconds since 1970, the value, and perhaps whether it is
+    /// broken off from the one before.
+    #[serde(default)]
+    points: Vec<Vec<Value>>,
 }
 
 /// What of [`Asked`] is said anew in every request.
@@ -154,7 +115,7 @@ impl Answer {
     fn read(body: Value) -> Result<Answer, Trouble> {
         let read = AnswerBody::deserialize(&body)
             .map_err(|error| Trouble::Garbled(format!("{PATH}: {error}")))?;
-        let step_ms = read.step.as_ref().map(Step::millis).transpose()?;
+        let step_ms = read.step.map(step_of).transpose()?;
         let from_ms = millis(&read.from).ok_or_else(|| garbled("a range without a beginning"))?;
         let series = read.series.into_iter();
         let series = series.map(|series| series.read(step_ms, from_ms));
@@ -162,7 +123,7 @@ impl Answer {
             source: read.source,
             from_ms,
             step_ms,
-            warnings: read.warnings.into_iter().map(Warning::text).collect(),
+            warnings: read.warnings,
             series: series.collect::<Result<_, _>>()?,
             body,
         })
@@ -178,22 +139,29 @@ impl Answer {
 
 impl SeriesBody {
     fn read(self, step_ms: Option<i64>, from_ms: i64) -> Result<Series, Trouble> {
-        let points = match (step_ms, &self.values, &self.points) {
-            (Some(step_ms), Some(values), _) => stepped(values, step_ms, from_ms)?,
-            (None, _, Some(points)) => {
-                let broken = self.broken.iter().flatten().filter_map(millis).collect();
-                measured(points, &broken)?
+        let points = match step_ms {
+            Some(step_ms) if self.points.is_empty() => stepped(&self.values, step_ms, from_ms)?,
+            None if self.values.is_empty() => {
+                let points = self.points.iter().map(|point| measured(point));
+                points.collect::<Result<_, _>>()?
             }
-            _ => return Err(garbled("a series without values")),
+            Some(_) => return Err(garbled("points that stand at no step")),
+            None => return Err(garbled("values without a step")),
         };
         Ok(Series {
             device: self.device,
             metric: self.metric.unwrap_or_default(),
-            labels: self.labels.unwrap_or_default(),
-            unit: self.unit.unwrap_or_default(),
+            labels: self.labels,
+            unit: self.unit,
             points,
         })
     }
+}
+
+fn step_of(seconds: f64) -> Result<i64, Trouble> {
+    whole_ms(seconds)
+        .filter(|step_ms| *step_ms > 0)
+        .ok_or_else(|| garbled("a step that is no span"))
 }
 
 fn stepped(values: &[Value], step_ms: i64, from_ms: i64) -> Result<Vec<Point>, Trouble> {
@@ -210,17 +178,13 @@ fn stepped(values: &[Value], step_ms: i64, from_ms: i64) -> Result<Vec<Point>, T
     Ok(points)
 }
 
-fn measured(points: &[Vec<Value>], broken: &BTreeSet<i64>) -> Result<Vec<Point>, Trouble> {
-    let read = |point: &Vec<Value>| {
-        let at_ms = point.first().and_then(millis);
-        let at_ms = at_ms.ok_or_else(|| garbled("a point without a time"))?;
-        Ok(Point {
-            at_ms,
-            value: number(point.get(1).unwrap_or(&Value::Null))?,
-            broken: broken.contains(&at_ms) || matches!(point.get(2), Some(Value::Bool(true))),
-        })
-    };
-    points.iter().map(read).collect()
+fn measured(point: &[Value]) -> Result<Point, Trouble> {
+    let at = point.first().and_then(millis);
+    Ok(Point {
+        at_ms: at.ok_or_else(|| garbled("a point without a time"))?,
+        value: number(point.get(1).unwrap_or(&Value::Null))?,
+        broken: matches!(point.get(2), Some(Value::Bool(true))),
+    })
 }
 
 /// JSON has no infinities: they are text.
@@ -296,48 +260,35 @@ mod tests {
 
     #[test]
     fn steps_begin_at_from_and_what_was_not_measured_is_none() {
-        for step in [json!("500ms"), json!(0.5)] {
-            let found = points(json!({
-                "source": "raw", "from": "2026-01-01T00:00:00Z", "step": step,
-                "series": [{"device": "core1", "values": [1, null, "+Inf", "-Inf"], "points": null}],
-            }));
-            let begin = 1_767_225_600_000;
-            let expected = [
-                (begin, Some(1.0)),
-                (begin + 500, None),
-                (begin + 1_000, Some(f64::INFINITY)),
-                (begin + 1_500, Some(f64::NEG_INFINITY)),
-            ];
-            let found: Vec<_> = found
-                .iter()
-                .map(|point| (point.at_ms, point.value))
-                .collect();
-            assert_eq!(found, expected);
-        }
+        let found = points(json!({
+            "source": "raw", "from": "2026-01-01T00:00:00Z", "step": 0.5, "warnings": [],
+            "series": [{"device": "core1", "values": [1, null, "+Inf", "-Inf"], "points": []}],
+        }));
+        let begin = 1_767_225_600_000;
+        let expected = [
+            (begin, Some(1.0)),
+            (begin + 500, None),
+            (begin + 1_000, Some(f64::INFINITY)),
+            (begin + 1_500, Some(f64::NEG_INFINITY)),
+        ];
+        let found: Vec<_> = found
+            .iter()
+            .map(|point| (point.at_ms, point.value))
+            .collect();
+        assert_eq!(found, expected);
     }
 
     #[test]
     fn a_measured_point_has_its_own_time_to_the_millisecond() {
         let found = points(json!({
-            "source": "raw", "from": 0, "step": null,
+            "source": "raw", "from": 0, "step": null, "warnings": [],
             "series": [{
-                "values": null, "broken": [1_767_225_630.001],
-                "points": [[1_767_225_600.123, 7], [1_767_225_630.001, 1]],
+                "values": [], "points": [[1_767_225_600.123, 7], [1_767_225_630.001, 1, true]],
             }],
         }));
         assert_eq!(found[0].at_ms, 1_767_225_600_123);
         assert_eq!(shown_time(found[1].at_ms), "2026-01-01T00:00:30.001Z");
         assert_eq!((found[0].broken, found[1].broken), (false, true));
-    }
-
-    #[test]
-    fn what_is_missing_is_told_in_a_sentence() {
-        let answer = Answer::read(json!({
-            "source": "raw", "from": 0, "step": null, "series": [],
-            "warnings": ["anything", {"from": "A", "until": "B", "why": "3.seg: a bad block"}],
-        }));
-        let missing = "some of A to B is missing: 3.seg: a bad block";
-        assert_eq!(answer.unwrap().warnings, ["anything", missing]);
     }
 
     #[test]
@@ -347,11 +298,13 @@ mod tests {
             (json!(null), json!({"points": [["x", 1]]})),
             (json!(null), json!({"points": [[]]})),
             (json!(null), json!({"values": [1]})),
-            (json!("1m"), json!({"points": [[0, 1]]})),
-            (json!("often"), json!({"values": [1]})),
+            (json!(60), json!({"points": [[0, 1]]})),
             (json!(0), json!({"values": [1]})),
+            (json!(-60), json!({"values": [1]})),
         ] {
-            let body = json!({"source": "raw", "from": 0, "step": step, "series": [series]});
+            let body = json!({
+                "source": "raw", "from": 0, "step": step, "warnings": [], "series": [series],
+            });
             assert!(Answer::read(body.clone()).is_err(), "{body}");
         }
     }

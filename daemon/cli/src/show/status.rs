@@ -51,12 +51,16 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Trouble>
             ("samples", samples(&status)),
             ("a value takes", each_value(&status)),
             ("samples kept", kept(&status)),
-            ("samples lost", lost(&status)),
             (
                 "samples cut in",
                 shown(&status, "/samples/last_cut_seconds"),
             ),
-            ("disk", text(&status, "/samples/forecast")),
+            (
+                "samples synced in",
+                shown(&status, "/samples/sync_p99_seconds"),
+            ),
+            ("disk", disk(&status)),
+            ("samples warnings", text(&status, "/samples/warnings")),
             ("warnings", text(&status, "/warnings")),
         ],
     )
@@ -83,23 +87,27 @@ fn samples(status: &Value) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// What values take in files, by the kind of their metric.
+/// What values take in files: all of them, and by the kind of their metric.
 fn each_value(status: &Value) -> String {
-    let kinds = status.pointer("/samples/bytes_per_value");
-    let kinds = kinds.and_then(Value::as_object).into_iter().flatten();
+    let each = |of: &Value| Some(format!("{:.2}", of.get("bytes_per_sample")?.as_f64()?));
+    let Some(all) = status.get("samples").and_then(each) else {
+        return String::new();
+    };
+    let kinds = status.pointer("/samples/by_kind").and_then(Value::as_array);
+    let kinds = kinds.into_iter().flatten();
     let kinds: Vec<String> = kinds
-        .filter_map(|(kind, each)| Some(format!("{kind} {:.2}", each.as_f64()?)))
+        .filter_map(|kind| Some(format!("{} {}", text(kind, "/kind"), each(kind)?)))
         .collect();
     match kinds.is_empty() {
-        true => String::new(),
-        false => format!("{} bytes", kinds.join(", ")),
+        true => format!("{all} bytes"),
+        false => format!("{all} bytes ({})", kinds.join(", ")),
     }
 }
 
 /// How far back each tier reaches.
 fn kept(status: &Value) -> String {
     let reach = |tier: &str| {
-        let oldest = status.pointer(&format!("/samples/oldest/{tier}"))?;
+        let oldest = status.pointer(&format!("/samples/{tier}/oldest"))?;
         let at = jiff::Timestamp::from_millisecond(millis(oldest)?).ok()?;
         Some(format!("{tier} since {}", at.strftime("%Y-%m-%d")))
     };
@@ -107,26 +115,30 @@ fn kept(status: &Value) -> String {
     tiers.collect::<Vec<_>>().join(", ")
 }
 
-/// What is not there any more, or cannot be read; nothing where all is.
-fn lost(status: &Value) -> String {
-    let counts = [
-        ("dropped", "values dropped"),
-        ("damaged", "parts damaged"),
-        ("quarantined", "files set aside"),
-        ("evicted", "files deleted for want of room"),
-    ];
-    let told = counts.into_iter().filter_map(|(name, what)| {
-        let count = status.pointer(&format!("/samples/{name}"))?.as_u64()?;
-        (count > 0).then(|| format!("{count} {what}"))
-    });
-    told.collect::<Vec<_>>().join(", ")
+/// When the disk is full: in the daemon's words, or in days.
+fn disk(status: &Value) -> String {
+    let words = text(status, "/samples/forecast");
+    match status
+        .pointer("/samples/disk_full_days")
+        .and_then(Value::as_f64)
+    {
+        Some(days) if words.is_empty() => format!("full in {days:.0} days"),
+        Some(_) | None => words,
+    }
 }
 
-/// Why the sample store is not well.
-fn samples_trouble(status: &Value) -> Option<String> {
+/// What the sample store wants to be known, with its word and its exit code.
+fn samples_trouble(status: &Value) -> Option<(&'static str, u8, String)> {
     let health = text(status, "/samples/health");
-    let unwell = !health.is_empty() && health != "ok";
-    unwell.then(|| format!("samples: {health}: {}", text(status, "/samples/error")))
+    let warnings = text(status, "/samples/warnings");
+    match health.as_str() {
+        "" | "ok" if warnings.is_empty() => None,
+        "" | "ok" => Some(("WARNING", 1, warnings)),
+        _ => {
+            let why = format!("samples: {health}: {}", text(status, "/samples/error"));
+            Some(("CRITICAL", 2, why))
+        }
+    }
 }
 
 /// Says it as monitoring plugins do, whatever stands in the way.
@@ -174,12 +186,16 @@ fn checked(status: Result<Value, Trouble>, output: &Output) -> Result<ExitCode, 
         }
     };
     let warnings = text(&status, "/warnings");
+    let of_samples = samples_trouble(&status);
+    let critical = of_samples.clone().filter(|(_, code, _)| *code == 2);
     let (word, code, why) = if text(&status, "/store/health") != "ok" {
         ("CRITICAL", 2, store(&status))
-    } else if let Some(why) = samples_trouble(&status) {
-        ("CRITICAL", 2, why)
+    } else if let Some(critical) = critical {
+        critical
     } else if !warnings.is_empty() {
         ("WARNING", 1, warnings)
+    } else if let Some(warning) = of_samples {
+        warning
     } else {
         (
             "OK",
@@ -200,34 +216,43 @@ mod tests {
     fn the_sample_store_is_told_of_as_far_as_the_daemon_tells() {
         let status = json!({"samples": {
             "health": "not writing", "error": "no space left", "bytes": 5_368_709_120_u64,
-            "bytes_per_value": {"counter64": 1.304, "gauge": null, "state": 0.1},
-            "active_series": 100_000,
-            "oldest": {"raw": "2026-01-02T03:04:05Z", "15m": null, "1h": "2025-01-01T00:00:00Z"},
-            "dropped": 0, "damaged": 2, "last_cut_seconds": 0.8,
+            "bytes_per_sample": 1.049, "active_series": 100_000, "last_cut_seconds": 0.8,
+            "by_kind": [
+                {"kind": "counter64", "bytes_per_sample": 1.304},
+                {"kind": "gauge", "bytes_per_sample": null},
+            ],
+            "raw": {"oldest": "2026-01-02T03:04:05Z"}, "15m": {"oldest": null},
+            "1h": {"oldest": "2025-01-01T00:00:00Z"}, "sync_p99_seconds": null,
         }});
         assert_eq!(
             samples(&status),
             "not writing, no space left, 5.0 GiB, 100000 series"
         );
-        assert_eq!(each_value(&status), "counter64 1.30, state 0.10 bytes");
+        assert_eq!(each_value(&status), "1.05 bytes (counter64 1.30)");
         assert_eq!(kept(&status), "raw since 2026-01-02, 1h since 2025-01-01");
-        assert_eq!(lost(&status), "2 parts damaged");
         assert_eq!(shown(&status, "/samples/last_cut_seconds"), "800.00 ms");
+        assert_eq!(shown(&status, "/samples/sync_p99_seconds"), "");
+        let days = json!({"samples": {"disk_full_days": 312.4}});
+        assert_eq!(
+            (disk(&days), disk(&status)),
+            ("full in 312 days".into(), String::new())
+        );
         for less in [json!({}), json!({"samples": null}), json!({"samples": {}})] {
-            let told = [samples(&less), each_value(&less), kept(&less), lost(&less)];
+            let told = [samples(&less), each_value(&less), kept(&less)];
             assert_eq!(told.concat(), "");
             assert_eq!(samples_trouble(&less), None);
         }
     }
 
     #[test]
-    fn a_sample_store_that_does_not_write_is_critical() {
-        let of = |samples: Value| {
-            let status = json!({"store": {"health": "ok"}, "samples": samples});
-            samples_trouble(&status)
-        };
-        assert_eq!(of(json!({"health": "ok"})), None);
-        let why = of(json!({"health": "not writing", "error": "no space left"}));
-        assert_eq!(why.unwrap(), "samples: not writing: no space left");
+    fn a_sample_store_that_does_not_write_is_critical_and_its_warnings_are_warnings() {
+        let of = |samples: Value| samples_trouble(&json!({ "samples": samples }));
+        assert_eq!(of(json!({"health": "ok", "warnings": []})), None);
+        let soon = of(json!({"health": "ok", "warnings": ["the disk is full in 3 days"]}));
+        let soon = soon.unwrap();
+        assert_eq!((soon.0, soon.1), ("WARNING", 1));
+        let unwell = of(json!({"health": "not writing", "error": "no space left"})).unwrap();
+        let why = "samples: not writing: no space left".to_owned();
+        assert_eq!(unwell, ("CRITICAL", 2, why));
     }
 }

@@ -110,8 +110,8 @@ fn an_export_that_cannot_be_made_smaller_says_what_the_daemon_says() {
 fn an_export_into_a_file_is_there_complete_with_a_warning_and_exit_code_1() {
     let server = Server::start(|asked| {
         let body = json!({
-            "source": "1h", "from": seconds(asked, "from"), "step": "1h",
-            "warnings": [{"from": "A", "until": "B", "why": "3.seg\u{1b}[2J"}],
+            "source": "1h", "from": seconds(asked, "from"), "step": 3600.0,
+            "warnings": ["3.seg\u{1b}[2J is damaged"],
             "series": [{"device": "core1", "metric": "m", "labels": {}, "values": [null, 1.5, "-Inf"]}],
         });
         Reply::Json(200, body)
@@ -135,13 +135,8 @@ fn an_export_into_a_file_is_there_complete_with_a_warning_and_exit_code_1() {
         "--file",
         file.to_str().unwrap(),
     ];
-    let run = run_at(&server, &words).failed(
-        1,
-        &[
-            "warning: some of A to B is missing: 3.seg[2J",
-            "may be missing",
-        ],
-    );
+    let run =
+        run_at(&server, &words).failed(1, &["warning: 3.seg[2J is damaged", "may be missing"]);
     assert_eq!(run.out, "");
     let written = std::fs::read_to_string(&file).unwrap();
     let lines: Vec<Value> = written
@@ -172,7 +167,7 @@ fn an_export_that_is_asked_for_too_fast_waits_and_goes_on() {
         0 => refused(429, "slowly"),
         _ => Reply::Json(
             200,
-            json!({"source": "raw", "from": seconds(asked, "from"), "step": null, "series": []}),
+            json!({"source": "raw", "from": seconds(asked, "from"), "step": null, "warnings": [], "series": []}),
         ),
     });
     let words = [
@@ -197,7 +192,7 @@ fn an_export_whose_steps_begin_elsewhere_is_cut_where_they_meet() {
         let series = json!([{"device": "a", "metric": "m", "labels": {}, "values": values}]);
         Reply::Json(
             200,
-            json!({"source": "15m", "from": from, "step": "10m", "series": series}),
+            json!({"source": "15m", "from": from, "step": 600.0, "warnings": [], "series": series}),
         )
     });
     let words = [
@@ -273,7 +268,7 @@ fn with_series(count: usize) -> Server {
         Reply::Json(
             200,
             json!({
-                "source": "raw", "from": "2026-01-01T00:00:00Z", "step": "1m", "warnings": ["a part is missing"],
+                "source": "raw", "from": "2026-01-01T00:00:00Z", "step": 60.0, "warnings": ["a part is missing"],
                 "series": series,
             }),
         )
@@ -459,7 +454,7 @@ fn makes_a_backup(end: Value) -> Server {
 
 #[test]
 fn a_backup_of_the_daemons_is_looked_at_until_it_is_done() {
-    let done = json!({"id": "b/7", "state": "done", "to": "s3://b/p/x.tar", "bytes": 2_048, "error": null});
+    let done = json!({"id": "b/7", "state": "done", "where": "s3://b/p/x.tar", "bytes": 2_048, "error": null});
     let server = makes_a_backup(done);
     let run = run_at(&server, &["backup", "create", "s3://b/p", "-o", "table"]).well();
     assert!(run.out.contains("s3://b/p/x.tar") && run.out.contains("2.0 KiB (2048 bytes)"));
@@ -477,7 +472,7 @@ fn a_backup_of_the_daemons_is_looked_at_until_it_is_done() {
 
 #[test]
 fn on_a_terminal_one_sees_how_far_a_backup_has_come() {
-    let done = json!({"id": "b/7", "state": "done", "to": "/var/backups/x.tar", "bytes": 2_048});
+    let done = json!({"id": "b/7", "state": "done", "where": "/var/backups/x.tar", "bytes": 2_048});
     let server = makes_a_backup(done);
     let home = Home::new();
     let token = home.file("token", "sotp_abc\n");
@@ -497,7 +492,7 @@ fn on_a_terminal_one_sees_how_far_a_backup_has_come() {
 
 #[test]
 fn backups_are_listed_with_their_size() {
-    let item = json!({"name": "sotp-1.tar", "bytes": 1_048_576, "made": "2026-01-01T00:00:00Z", "at": "s3://b/p/sotp-1.tar"});
+    let item = json!({"name": "sotp-1.tar", "bytes": 1_048_576, "made_at": "2026-01-01T00:00:00Z", "encrypted": true});
     let server =
         Server::start(move |_asked| Reply::Json(200, json!({"items": [item], "to": "s3://b/p"})));
     let run = run_at(&server, &["backup", "ls", "-o", "table"]).well();
@@ -506,5 +501,8 @@ fn backups_are_listed_with_their_size() {
         "{run:?}"
     );
     let run = run_at(&server, &["backup", "ls", "-o", "tsv"]).well();
-    assert_eq!(run.out.lines().next(), Some("name\tbytes\tmade\tat"));
+    assert_eq!(
+        run.out.lines().next(),
+        Some("name\tbytes\tmade_at\tencrypted")
+    );
 }
