@@ -417,6 +417,19 @@ fn days_of_roll_ups_become_one_block_a_group() {
 }
 
 #[test]
+fn two_parts_of_a_bucket_in_one_source_become_one_row() {
+    let early = row(BASE, 2, &[1.0, 3.0, 2.0, 3.0, 2.0, 10.0, 1.0, 2.0]);
+    let late = row(BASE, 2, &[0.0, 5.0, 4.0, 4.0, 1.0, 5.0, 2.0, 1.0]);
+    let absent = row(BASE + 15 * MINUTE, 2, &[f64::NAN; 8]);
+    let groups = Groups::from([(1, vec![early, late, absent.clone()])]);
+    let bench = Bench::of((Tier::Quarter, Span::Day), &[groups], 10);
+    assert_eq!(bench.sources[0].entries().len(), 2);
+    bench.compact(&[Tier::Quarter], &|| false).unwrap();
+    let whole = row(BASE, 2, &[0.0, 5.0, 2.66667, 4.0, 3.0, 15.0, 2.0, 3.0]);
+    assert_eq!(bench.rows(Tier::Quarter)[&1], [whole, absent]);
+}
+
+#[test]
 fn without_rows_there_is_no_file() {
     let sources = [Groups::from([(1, steady(BASE, 5, 1))])];
     let mut bench = Bench::new(&sources, 10);
