@@ -16,7 +16,7 @@ pub(crate) enum Metrics {
     },
     /// Shows values over time: a few series side by side, many of them as one line each
     #[command(
-        after_help = "Examples:\n  sotp metrics get 'icmp_rtt_seconds{device=\"core1\"}'\n  sotp metrics get 'ifHCInOctets{device=\"core1\",ifName=~\"Gi.*\"}' --from -1d --step 15m --aggregate max\n  sotp metrics get 'ifHCInOctets{site=\"berlin\"}' --across sum --from -90d --step 1h -o json\n\nA selector needs quotes, for the shell. What was not measured is shown as —, never as a number. Warnings, such as of parts that are missing, go to standard error."
+        after_help = "Examples:\n  sotp metrics get 'icmp_rtt_seconds{device=\"core1\"}'\n  sotp metrics get 'ifHCInOctets{device=\"core1\",ifName=~\"Gi.*\"}' --from -1d --step 15m --aggregate max\n  sotp metrics get 'ifHCInOctets{site=\"berlin\"}' --across sum --from -90d --step 1h -o json\n\nA selector needs quotes, for the shell. What was not measured is shown as —, never as a number. A table without --step has 60 rows at most; -o tsv and jsonl have a line per value. Warnings, such as of parts that are missing, go to standard error."
     )]
     Get(MetricsGet),
     /// Writes values over time as CSV or JSON lines, however many there are

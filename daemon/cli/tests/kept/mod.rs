@@ -4,14 +4,17 @@ mod archives;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::fake::{Asked, End, Home, Ran, Reply, Server};
-use crate::{Terminal, refused, run_at};
+use crate::{PATIENCE, Terminal, refused, run_at};
 
 /// What stands behind `name` in the query, as it was sent.
 fn parameter(asked: &Asked, name: &str) -> Option<String> {
@@ -245,8 +248,8 @@ fn a_pipe_that_closes_ends_an_export_in_silence() {
     ];
     let mut child = home
         .command(&words)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     drop(child.stdout.take());
@@ -427,6 +430,41 @@ fn a_backup_whose_end_did_not_come_is_not_kept_and_the_one_before_is() {
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "the one before");
         assert_eq!(names(Path::new(&file).parent().unwrap()), ["sotp.tar"]);
     }
+}
+
+#[test]
+fn ctrl_c_in_a_backup_leaves_no_part_of_it() {
+    let (tell, told) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    // is asked, and never answers
+    let server = Server::start(move |_asked| {
+        tell.lock().unwrap().send(()).unwrap();
+        loop {
+            std::thread::park();
+        }
+    });
+    let home = Home::new();
+    let file = home.path("sotp.tar");
+    let words = [
+        "--server",
+        &server.url,
+        "--fingerprint",
+        &server.fingerprint,
+        "backup",
+        "create",
+        file.to_str().unwrap(),
+    ];
+    let mut command = home.command(&words);
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(names(file.parent().unwrap()), ["sotp.tar.part"]);
+    kill(
+        Pid::from_raw(child.id().try_into().unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
+    Ran::of(child.wait_with_output().unwrap()).failed(130, &["interrupted"]);
+    assert_eq!(names(file.parent().unwrap()), [""; 0]);
 }
 
 #[test]
