@@ -87,6 +87,17 @@ impl PieceSender {
         self.0.send(Message::Piece(piece)).await.is_ok()
     }
 
+    /// The same with more than a piece, of which little waits at a time.
+    pub(crate) async fn send_all(&self, mut bytes: Bytes) -> bool {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(PIECE));
+            if !self.send(piece).await {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Says that this was all, or why there is no more.
     pub(crate) async fn end(self, outcome: Result<(), BackupError>) {
         let message = match outcome {

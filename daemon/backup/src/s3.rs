@@ -433,7 +433,7 @@ impl S3 {
             if tag(&answer) != found.tag {
                 return Err(self.nonsense(&doing, "it was replaced meanwhile"));
             }
-            if !sender.send(answer.into_body()).await {
+            if !sender.send_all(answer.into_body()).await {
                 return Ok(());
             }
             at = end;
@@ -708,4 +708,105 @@ fn percent_decoded(text: &str) -> Option<String> {
         });
     }
     String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(endpoint: Option<&str>, path_style: bool) -> S3Settings {
+        S3Settings {
+            endpoint: endpoint.map(str::to_owned),
+            region: "eu-central-1".to_owned(),
+            bucket: "backups".to_owned(),
+            prefix: "noc".to_owned(),
+            path_style,
+            access_key: "AKIA".to_owned(),
+            secret_key: SecretKey::known(Zeroizing::new("canary".to_owned())),
+            ca_file: None,
+            timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn the_bucket_stands_in_the_path_or_in_the_name() {
+        for (endpoint, path_style, expected) in [
+            (None, true, "https://s3.eu-central-1.amazonaws.com/backups/"),
+            (
+                None,
+                false,
+                "https://backups.s3.eu-central-1.amazonaws.com/",
+            ),
+            (
+                Some("https://s3.example.net"),
+                true,
+                "https://s3.example.net/backups/",
+            ),
+            (
+                Some("https://example.net:9000/s3"),
+                true,
+                "https://example.net:9000/s3/backups/",
+            ),
+            (
+                Some("https://example.net:9000"),
+                false,
+                "https://backups.example.net:9000/",
+            ),
+        ] {
+            let s3 = S3::new(&settings(endpoint, path_style)).unwrap();
+            assert_eq!(s3.bucket.base_url().as_str(), expected);
+        }
+        for (endpoint, path_style) in [("http://127.0.0.1:9000", false), ("no address", true)] {
+            let error = S3::new(&settings(Some(endpoint), path_style)).unwrap_err();
+            assert!(matches!(error, BackupError::S3Settings { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_and_places_do_not_show_the_secret() {
+        let settings = settings(None, true);
+        let shown = format!("{settings:?} {:?}", S3::new(&settings).unwrap());
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+
+    #[test]
+    fn an_archive_of_any_size_fits_into_the_parts_that_there_may_be() {
+        assert_eq!(part_size(0), 8 << 20);
+        assert_eq!(part_size(70 << 30), 8 << 20);
+        for about in [80_u64 << 30, 1 << 40, 4 << 40] {
+            let size = part_size(about) as u64;
+            assert!(
+                size.is_multiple_of(1 << 20) && about.div_ceil(size) <= PARTS,
+                "{about}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_by_its_word_alone() {
+        let body = b"<?xml?><Error><Code>NoSuchBucket</Code><Message>canary</Message></Error>";
+        assert_eq!(error_code(body), Some("NoSuchBucket".to_owned()));
+        for none in [
+            &b""[..],
+            b"<Code>NoSuchBucket</Code>",
+            b"<Error><Code></Code></Error>",
+            b"<Error><Code>a b</Code></Error>",
+            b"<Error><Code>\x1b[2J</Code></Error>",
+            b"<Error><Code>unended",
+            b"\xff",
+        ] {
+            assert_eq!(error_code(none), None);
+        }
+    }
+
+    #[test]
+    fn a_name_in_a_list_may_be_written_with_escapes() {
+        assert_eq!(
+            percent_decoded("noc%2Fsotp%2fa+b"),
+            Some("noc/sotp/a b".to_owned())
+        );
+        for bad in ["%", "%2", "%zz", "%ff"] {
+            assert_eq!(percent_decoded(bad), None, "{bad}");
+        }
+    }
 }
