@@ -218,28 +218,40 @@ fn headers(series: &[Series]) -> Vec<String> {
     series.iter().map(name).collect()
 }
 
-/// A row per series: its last value, its extremes, and how it went.
+/// A row per series: its last value and when that was, its extremes, and how it
+/// went.
 fn one_line_each(series: &[Series]) -> Grid {
-    let headers = [
-        "DEVICE", "METRIC", "LABELS", "LAST", "LOWEST", "HIGHEST", "COURSE",
+    let columns = [
+        ("DEVICE", 0),
+        ("METRIC", 0),
+        ("LABELS", 0),
+        ("LAST", 0),
+        ("AT", 2),
+        ("LOWEST", 4),
+        ("HIGHEST", 3),
+        ("COURSE", 1),
     ];
     let row = |one: &Series| {
-        let values: Vec<f64> = one.points.iter().filter_map(|point| point.value).collect();
-        let lowest = values.iter().copied().reduce(f64::min);
-        let highest = values.iter().copied().reduce(f64::max);
+        let measured = one.points.iter().filter(|point| point.value.is_some());
+        let last = measured.clone().next_back();
+        let values = || measured.clone().filter_map(|point| point.value);
         vec![
             one.device.clone().unwrap_or_default(),
             one.metric.clone(),
             prometheus(&one.labels),
-            shown(values.last().copied(), &one.unit),
-            shown(lowest, &one.unit),
-            shown(highest, &one.unit),
+            shown(last.and_then(|last| last.value), &one.unit),
+            last.map_or_else(|| NONE.to_owned(), |last| short_time(last.at_ms)),
+            shown(values().reduce(f64::min), &one.unit),
+            shown(values().reduce(f64::max), &one.unit),
             picture(&one.points),
         ]
     };
     Grid {
-        headers: headers.map(str::to_owned).to_vec(),
-        ranks: vec![0, 0, 0, 0, 3, 2, 1],
+        headers: columns
+            .iter()
+            .map(|(header, _)| (*header).to_owned())
+            .collect(),
+        ranks: columns.iter().map(|(_, rank)| *rank).collect(),
         rows: series.iter().map(row).collect(),
     }
 }
@@ -346,9 +358,12 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_many_has_the_last_value_that_was_measured() {
+    fn a_line_of_many_has_the_last_value_that_was_measured_and_says_when() {
         let grid = one_line_each(&[series("a", "x", &[Some(2.0), Some(1.0), None])]);
-        assert_eq!(grid.rows[0][3..6], ["8 bit/s", "8 bit/s", "16 bit/s"]);
+        let expected = ["8 bit/s", "1970-01-01T00:01:00Z", "8 bit/s", "16 bit/s"];
+        assert_eq!(grid.rows[0][3..7], expected);
+        let grid = one_line_each(&[series("a", "x", &[None])]);
+        assert_eq!(grid.rows[0][3..7], ["—"; 4]);
     }
 
     #[test]
