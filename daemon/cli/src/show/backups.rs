@@ -159,6 +159,7 @@ async fn by_the_daemon(
         run = client.get(&path).await?.body;
     }
     drop(progress);
+    named(&mut run, "where", "to");
     output.item(
         &run,
         &[
@@ -187,11 +188,23 @@ const LIST: [Column; 4] = [
 ];
 
 async fn list(client: &Client, output: &Output) -> Result<(), Trouble> {
-    let backups = all(client, PATH, ROWS).await?;
+    let mut backups = all(client, PATH, ROWS).await?;
+    for backup in &mut backups {
+        named(backup, "made_at", "made");
+    }
     output.list(
         "backups",
         &backups,
         &LIST,
         "no backups where the settings say; make one: sotp backup create",
     )
+}
+
+/// Has a field that some daemons call otherwise under its name.
+fn named(item: &mut Value, name: &str, otherwise: &str) {
+    if let Some(fields) = item.as_object_mut()
+        && let Some(value) = fields.get(otherwise).cloned()
+    {
+        fields.entry(name).or_insert(value);
+    }
 }

@@ -502,6 +502,10 @@ fn a_backup_of_the_daemons_is_looked_at_until_it_is_done() {
     assert_eq!(asked[0].json(), json!({"to": "s3://b/p"}));
     assert_eq!(asked[1].line, "GET /api/v1/backups/runs/b%2F7");
 
+    let done = json!({"id": "b/7", "state": "done", "to": "/srv/x.tar", "bytes": 2_048});
+    let run = run_at(&makes_a_backup(done), &["backup", "create", "-o", "tsv"]).well();
+    assert!(run.out.contains("where\t/srv/x.tar\n"), "{run:?}");
+
     let failed = json!({"id": "b/7", "state": "failed", "error": "the bucket is gone"});
     let server = makes_a_backup(failed);
     run_at(&server, &["backup", "create"]).failed(1, &["the bucket is gone"]);
