@@ -159,7 +159,6 @@ async fn by_the_daemon(
         run = client.get(&path).await?.body;
     }
     drop(progress);
-    named(&mut run, "where", "to");
     output.item(
         &run,
         &[
@@ -180,31 +179,20 @@ async fn by_the_daemon(
     }
 }
 
-const LIST: [Column; 4] = [
+const LIST: [Column; 5] = [
     column!("NAME", 0, "/name"),
     column!("SIZE", 0, "/bytes", number bytes),
     column!("AGE", 0, "/made_at", ago),
     column!("ENCRYPTED", 1, "/encrypted"),
+    column!("WHERE", 2, "/at"),
 ];
 
 async fn list(client: &Client, output: &Output) -> Result<(), Trouble> {
-    let mut backups = all(client, PATH, ROWS).await?;
-    for backup in &mut backups {
-        named(backup, "made_at", "made");
-    }
+    let backups = all(client, PATH, ROWS).await?;
     output.list(
         "backups",
         &backups,
         &LIST,
         "no backups where the settings say; make one: sotp backup create",
     )
-}
-
-/// Has a field that some daemons call otherwise under its name.
-fn named(item: &mut Value, name: &str, otherwise: &str) {
-    if let Some(fields) = item.as_object_mut()
-        && let Some(value) = fields.get(otherwise).cloned()
-    {
-        fields.entry(name).or_insert(value);
-    }
 }

@@ -51,7 +51,6 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Trouble>
             ("samples", samples(&status)),
             ("a value takes", each_value(&status)),
             ("samples kept", kept(&status)),
-            ("samples lost", lost(&status)),
             (
                 "samples cut in",
                 shown(&status, "/samples/last_cut_seconds"),
@@ -90,46 +89,25 @@ fn samples(status: &Value) -> String {
 
 /// What values take in files: all of them, and by the kind of their metric.
 fn each_value(status: &Value) -> String {
-    let figure = |each: &Value| each.as_f64().map(|each| format!("{each:.2}"));
-    let of = |item: &Value| item.get("bytes_per_sample").and_then(figure);
-    let listed = status.pointer("/samples/by_kind").and_then(Value::as_array);
-    let listed = listed.into_iter().flatten();
-    let listed = listed.filter_map(|kind| Some(format!("{} {}", text(kind, "/kind"), of(kind)?)));
-    let named = status
-        .pointer("/samples/bytes_per_value")
-        .and_then(Value::as_object);
-    let named = named.into_iter().flatten();
-    let named = named.filter_map(|(kind, each)| Some(format!("{kind} {}", figure(each)?)));
-    let kinds: Vec<String> = listed.chain(named).collect();
-    match (status.get("samples").and_then(of), kinds.is_empty()) {
-        (None, true) => String::new(),
-        (None, false) => format!("{} bytes", kinds.join(", ")),
-        (Some(all), true) => format!("{all} bytes"),
-        (Some(all), false) => format!("{all} bytes ({})", kinds.join(", ")),
+    let each = |of: &Value| Some(format!("{:.2}", of.get("bytes_per_sample")?.as_f64()?));
+    let Some(all) = status.get("samples").and_then(each) else {
+        return String::new();
+    };
+    let kinds = status.pointer("/samples/by_kind").and_then(Value::as_array);
+    let kinds = kinds.into_iter().flatten();
+    let kinds: Vec<String> = kinds
+        .filter_map(|kind| Some(format!("{} {}", text(kind, "/kind"), each(kind)?)))
+        .collect();
+    match kinds.is_empty() {
+        true => format!("{all} bytes"),
+        false => format!("{all} bytes ({})", kinds.join(", ")),
     }
-}
-
-/// What is not there any more, or cannot be read; nothing where all is.
-fn lost(status: &Value) -> String {
-    let counts = [
-        ("dropped", "values dropped"),
-        ("damaged", "parts damaged"),
-        ("quarantined", "files set aside"),
-        ("evicted", "files deleted for want of room"),
-    ];
-    let told = counts.into_iter().filter_map(|(name, what)| {
-        let count = status.pointer(&format!("/samples/{name}"))?.as_u64()?;
-        (count > 0).then(|| format!("{count} {what}"))
-    });
-    told.collect::<Vec<_>>().join(", ")
 }
 
 /// How far back each tier reaches.
 fn kept(status: &Value) -> String {
     let reach = |tier: &str| {
-        let samples = status.get("samples")?;
-        let oldest = samples.pointer(&format!("/{tier}/oldest"));
-        let oldest = oldest.or_else(|| samples.pointer(&format!("/oldest/{tier}")))?;
+        let oldest = status.pointer(&format!("/samples/{tier}/oldest"))?;
         let at = jiff::Timestamp::from_millisecond(millis(oldest)?).ok()?;
         Some(format!("{tier} since {}", at.strftime("%Y-%m-%d")))
     };
@@ -258,16 +236,6 @@ mod tests {
         assert_eq!(
             (disk(&days), disk(&status)),
             ("full in 312 days".into(), String::new())
-        );
-        let otherwise = json!({"samples": {
-            "bytes_per_value": {"counter64": 1.304, "gauge": null},
-            "oldest": {"raw": "2026-01-02T03:04:05Z", "15m": null}, "dropped": 0, "damaged": 2,
-        }});
-        assert_eq!(each_value(&otherwise), "counter64 1.30 bytes");
-        assert_eq!(kept(&otherwise), "raw since 2026-01-02");
-        assert_eq!(
-            (lost(&otherwise), lost(&status)),
-            ("2 parts damaged".into(), String::new())
         );
         for less in [json!({}), json!({"samples": null}), json!({"samples": {}})] {
             let told = [samples(&less), each_value(&less), kept(&less)];
