@@ -278,3 +278,13 @@ pub(crate) fn columns(names: &[&str]) -> Arc<Columns> {
     let keys = names.iter().map(|name| key(name, kind(name)));
     Arc::new(Columns::new(keys.collect()))
 }
+
+/// Puts a file in the place of what was there.
+pub(crate) fn write(fs: &SimFs, path: &Path, bytes: &[u8]) {
+    use wal::fs::Fs;
+    fs.remove(path).unwrap();
+    let mut file = fs.create(path).unwrap();
+    file.append(bytes).unwrap();
+    file.sync().unwrap();
+    fs.sync_dir(path.parent().unwrap()).unwrap();
+}
