@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use harness::{Daemon, Folder, Namespace, eventually};
-use store::Point;
+use store::samples::Point;
 
 use crate::fleet;
 use crate::peers;

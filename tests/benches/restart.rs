@@ -110,7 +110,7 @@ fn make_day(report: &mut Report, folder: &Folder, devices: &[day::Entry]) {
     };
     report.add(Value::new(name("restart.preparation"), seconds, "s"));
     let stats = &made.stats;
-    let (samples, chunked) = (count(stats.samples), count(stats.chunk_samples));
+    let samples = count(stats.values);
     report.add(Value::new(
         name("store.day"),
         samples / 1e6,
@@ -121,10 +121,13 @@ fn make_day(report: &mut Report, folder: &Folder, devices: &[day::Entry]) {
         samples / seconds,
         "values/s",
     ));
-    let each = count(stats.chunk_bytes) / chunked;
+    let tiers = stats.samples.tiers.iter();
+    let (bytes, cut) = tiers.fold((0, 0), |(bytes, cut), (_, _, tier)| {
+        (bytes + tier.bytes, cut + tier.samples)
+    });
     report.add(Value::new(
-        name("store.chunk_bytes_per_value"),
-        each,
+        name("store.segment_bytes_per_value"),
+        count(bytes) / count(cut),
         "bytes",
     ));
     let file = std::fs::metadata(folder.store())

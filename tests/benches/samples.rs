@@ -1,12 +1,12 @@
 //! What a daemon kept, read from its store after its end: no poll is missed
 //! here, and what is read is what reached the disk.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use harness::Folder;
 use model::{DeviceId, Timestamp};
-use store::{Point, Select, Store, StoreOptions};
+use store::samples::{Matcher, MatcherKind, Point, Select, Selector};
+use store::{Store, StoreOptions};
 
 use crate::fleet::now;
 
@@ -62,18 +62,19 @@ impl Kept {
     }
 
     fn of_device(&self, device: DeviceId, metric: &str) -> Vec<Point> {
-        let ask = Select {
-            device,
-            metric: Some(metric.to_owned()),
-            labels: BTreeMap::new(),
+        let named = Matcher::new("__name__", MatcherKind::Equal, metric);
+        let selector = Selector::new(vec![named.expect("a name is no expression")]);
+        let selected = self.store.samples().select(&Select {
+            selector: &selector,
+            groups: &|group| group.device == device,
             from: self.from,
             until: self.until,
             max_points: POINTS,
-        };
-        let series = self
-            .store
-            .select(&ask)
-            .expect("a daemon leaves sound samples");
-        series.into_iter().flat_map(|one| one.points).collect()
+            max_series: POINTS,
+        });
+        let selected = selected.expect("there are not that many points");
+        assert_eq!(selected.missing, [], "a daemon leaves sound samples");
+        let points = selected.series.into_iter().map(|one| one.points);
+        points.flatten().collect()
     }
 }

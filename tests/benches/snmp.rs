@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use harness::{Daemon, Folder, Namespace, Site, eventually};
-use store::Point;
+use store::samples::Point;
 
 use crate::report::{Bar, Report, Value};
 use crate::samples::Kept;

@@ -238,17 +238,7 @@ fn expose_store(stats: &StoreStats, text: &mut Exposition) {
         (
             "sotp_store_samples",
             "Samples that are kept",
-            as_f64(stats.samples),
-        ),
-        (
-            "sotp_store_chunks",
-            "Compressed chunks of samples",
-            as_f64(stats.chunks),
-        ),
-        (
-            "sotp_store_chunk_bytes",
-            "Bytes in compressed chunks of samples",
-            as_f64(stats.chunk_bytes),
+            as_f64(stats.values),
         ),
         (
             "sotp_outbox_queued",
@@ -271,7 +261,7 @@ fn expose_store(stats: &StoreStats, text: &mut Exposition) {
         ),
         (
             "sotp_store_backlog_dropped_total",
-            "Poll reports lost because the disk took no writes for too long",
+            "Samples lost because the disk took no writes for too long",
             stats.backlog_dropped,
         ),
         (

@@ -11,7 +11,7 @@ use model::{
     Timestamp, counter_rate, metric_info,
 };
 use serde::Serialize;
-use store::{Point, ReadError, Select};
+use store::samples::{Matcher, MatcherKind, NotASelector, Point, QueryError, Select, Selector};
 use utoipa::ToSchema;
 
 use crate::caller::Caller;
@@ -251,17 +251,26 @@ pub(crate) async fn metric_range(
         return Err(Problem::new(Kind::NotFound, detail));
     }
     let gap = gap(&api, &device, &metric);
-    let select = Select {
-        device: device.id,
-        metric: Some(metric.clone()),
-        labels: ask.labels.clone(),
-        // a rate needs the point before the first one
-        from: ask.from.minus(gap),
-        until: ask.until,
-        max_points: POINTS,
-    };
+    let selector = selector(&metric, &ask.labels)
+        .map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))?;
+    let (own, from, until) = (device.id, ask.from, ask.until);
     let selected = api
-        .read(move |store| store.select(&select).map_err(no_range))
+        .read(move |store| {
+            let select = Select {
+                selector: &selector,
+                groups: &|group| group.device == own,
+                // a rate needs the point before the first one
+                from: from.minus(gap),
+                until,
+                max_points: POINTS,
+                max_series: POINTS,
+            };
+            let selected = store.samples().select(&select).map_err(no_range)?;
+            match selected.missing.first() {
+                None => Ok(selected.series),
+                Some(missing) => Err(Problem::new(Kind::Internal, missing.why.clone())),
+            }
+        })
         .await?;
 
     let series = selected.iter().map(|series| SeriesView {
@@ -291,15 +300,26 @@ fn gap(api: &Api, device: &Device, metric: &str) -> Duration {
     every.mul_f64(ROUNDS_UNTIL_GAP)
 }
 
-fn no_range(error: ReadError) -> Problem {
+fn selector(metric: &str, labels: &BTreeMap<String, String>) -> Result<Selector, NotASelector> {
+    let name = std::iter::once(("__name__", metric));
+    let labels = labels
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let matchers = name
+        .chain(labels)
+        .map(|(name, value)| Matcher::new(name, MatcherKind::Equal, value));
+    Ok(Selector::new(matchers.collect::<Result<_, _>>()?))
+}
+
+fn no_range(error: QueryError) -> Problem {
     match error {
-        ReadError::TooMany { .. } => Problem::new(
+        QueryError::TooManyPoints { .. } | QueryError::TooManySeries { .. } => Problem::new(
             Kind::TooManyPoints,
             format!(
                 "the range has more than {POINTS} points; ask for a shorter one with from and until, or for fewer series with label.NAME=VALUE"
             ),
         ),
-        other => Problem::from(other),
+        other => Problem::new(Kind::BadRequest, other.to_string()),
     }
 }
 
@@ -434,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_range_of_too_many_points_says_how_to_ask_for_less() {
-        let problem = no_range(ReadError::TooMany { points: POINTS });
+        let problem = no_range(QueryError::TooManyPoints { limit: POINTS });
         assert!(problem.detail().contains("from and until"), "{problem:?}");
     }
 

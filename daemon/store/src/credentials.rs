@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::{self, Line};
 use crate::book::{Book, Change};
 use crate::error::{Answer, Fault, Refusal, or_refuse};
+use crate::record::Table;
 use crate::{checks, secrets, shown, tables};
 
 /// Credentials that can be kept: one for every tenth device at the limit.
@@ -262,7 +263,7 @@ fn forget_plain(change: &mut Change<'_>, names: &[CredentialName]) -> Result<(),
     change
         .txn
         .delete_table(tables::CREDENTIAL_PLAIN.definition())?;
-    tables::CREDENTIAL_PLAIN.create(change.txn)?;
+    Table::create(&tables::CREDENTIAL_PLAIN, change.txn)?;
     for (name, kept) in change.book.plain.iter() {
         tables::CREDENTIAL_PLAIN.put(change.txn, name.0.as_str(), kept)?;
     }

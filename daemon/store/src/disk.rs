@@ -22,16 +22,17 @@ use redb::{
 };
 
 use crate::error::{Fault, OpenError};
+use crate::tables;
 
 /// Bytes of pages that redb keeps in memory, read and written ones together:
 /// what one commit touches, and the upper parts of the trees. Without it redb
 /// would fill 1 GiB as the store grows. A long look at history reads each page
 /// once, so more of them in memory would not make it faster, and the kernel
 /// keeps the file's pages besides, in memory that it can take back.
-const CACHE_BYTES: usize = 16 << 20;
+pub(crate) const CACHE_BYTES: usize = 16 << 20;
 
 /// Only the daemon's user reads the store: it holds secrets.
-const MODE: u32 = 0o600;
+pub(crate) const MODE: u32 = 0o600;
 
 /// What the store lies on. Tests put a disk there that fails on purpose.
 pub(crate) trait Medium: Send + Sync + 'static {
@@ -41,6 +42,17 @@ pub(crate) trait Medium: Send + Sync + 'static {
     fn bytes(&self) -> u64;
     /// How far they reach.
     fn length(&self) -> u64;
+    /// What copies them.
+    fn copier(&self) -> Box<dyn Copier>;
+}
+
+/// Copies the bytes of a [`Medium`] as they are, before anything is written.
+pub(crate) trait Copier {
+    /// What a copy takes.
+    fn bytes(&self) -> u64;
+    /// Puts a copy beside it, named like it with `suffix` behind: on the disk
+    /// when this returns, whole or not at all, in the place of an older one.
+    fn copy(&self, suffix: &str) -> io::Result<()>;
 }
 
 /// A file.
@@ -63,6 +75,48 @@ impl Medium for FileMedium {
     fn length(&self) -> u64 {
         std::fs::metadata(&self.path).map_or(0, |file| file.len())
     }
+
+    fn copier(&self) -> Box<dyn Copier> {
+        Box::new(FileMedium {
+            path: self.path.clone(),
+        })
+    }
+}
+
+impl Copier for FileMedium {
+    fn bytes(&self) -> u64 {
+        self.length()
+    }
+
+    fn copy(&self, suffix: &str) -> io::Result<()> {
+        let copy = beside(&self.path, suffix);
+        let part = beside(&self.path, &format!("{suffix}.part"));
+        let mut into = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(MODE)
+            .open(&part)?;
+        io::copy(&mut File::open(&self.path)?, &mut into)?;
+        into.sync_all()?;
+        std::fs::rename(&part, &copy)?;
+        sync_folder(&self.path)
+    }
+}
+
+/// `path` with more behind its name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// Makes what happened to names beside `path` survive a power cut.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// A database on a medium; absent while it is being opened again.
@@ -154,6 +208,15 @@ impl Disk {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
+        let done = self.write_if(|txn| work(txn).map(Some))?;
+        Ok(done.expect("it was just given"))
+    }
+
+    /// Like [`Disk::write`]; nothing is written where `work` gives nothing.
+    pub(crate) fn write_if<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<Option<T>, Fault>,
+    ) -> Result<Option<T>, Fault> {
         caught(|| {
             let txn = {
                 let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
@@ -161,9 +224,38 @@ impl Disk {
                 begin_write(db)?
             };
             let done = work(&txn)?;
-            txn.commit()?;
+            match done.is_some() {
+                true => txn.commit()?,
+                false => txn.abort()?,
+            }
             Ok(done)
         })
+    }
+
+    /// Gives free pages back to the file system, if there are many. To be
+    /// called while nobody uses the database.
+    pub(crate) fn compact(&self) {
+        let compacted = caught(|| {
+            let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+            match db.as_mut() {
+                Some(db) if has_much_free(db, self.length())? => Ok(db.compact()?),
+                _ => Ok(false),
+            }
+        });
+        let fault = match compacted {
+            Ok(done) => {
+                if done {
+                    tracing::info!(bytes = self.bytes(), "the store was compacted");
+                }
+                return;
+            }
+            Err(fault) => fault,
+        };
+        tracing::warn!(%fault, "the store could not be compacted: it only takes more room");
+        self.close();
+        if let Err(fault) = self.reopen(|_| Ok(())) {
+            tracing::error!(%fault, "the store could not be opened again");
+        }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -174,6 +266,25 @@ impl Disk {
     pub(crate) fn length(&self) -> u64 {
         self.medium.length()
     }
+}
+
+/// Whether more than half of the file is free pages, and it is worth the time.
+fn has_much_free(db: &Database, length: u64) -> Result<bool, Fault> {
+    const WORTH: u64 = 16 << 20;
+    if length < WORTH {
+        return Ok(false);
+    }
+    // pages are free for others after a transaction or two
+    for beat in 0..2 {
+        let txn = begin_write(db)?;
+        tables::COUNTER.put(&txn, tables::HEARTBEAT, &beat)?;
+        txn.commit()?;
+    }
+    let txn = begin_write(db)?;
+    let stats = txn.stats()?;
+    txn.abort()?;
+    let used = stats.allocated_pages() * stats.page_size() as u64;
+    Ok(used < length / 2)
 }
 
 /// A transaction that survives a power cut once committed, and leaves a file
@@ -483,9 +594,7 @@ pub(crate) fn create_if_absent(path: &Path) -> Result<(), OpenError> {
         path: path.to_owned(),
         what: fault.to_string(),
     })?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".new-{}", std::process::id()));
-    let temporary = path.with_file_name(name);
+    let temporary = beside(path, &format!(".new-{}", std::process::id()));
     write_synced(&temporary, &image).map_err(io_error("create the store"))?;
     // a link, unlike a rename, never replaces a store that came meanwhile
     let linked = match std::fs::hard_link(&temporary, path) {
@@ -494,12 +603,7 @@ pub(crate) fn create_if_absent(path: &Path) -> Result<(), OpenError> {
     };
     let removed = std::fs::remove_file(&temporary);
     linked.and(removed).map_err(io_error("create the store"))?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))
-        .and_then(|folder| folder.sync_all())
-        .map_err(io_error("sync the folder of"))
+    sync_folder(path).map_err(io_error("sync the folder of"))
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -522,10 +626,8 @@ pub(crate) struct Ballast {
 
 impl Ballast {
     pub(crate) fn new(store: &Path, bytes: u64) -> Ballast {
-        let mut name = store.file_name().unwrap_or_default().to_owned();
-        name.push(".ballast");
         Ballast {
-            path: store.with_file_name(name),
+            path: beside(store, ".ballast"),
             bytes,
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use model::{Address, CredentialName, DeviceId, KeyId, OutboxId, RuleName, SecretName, TenantName};
 
-/// Why the store did not open. In each case the file is as it was.
+/// Why the store did not open. The file is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
@@ -52,6 +52,62 @@ pub enum OpenError {
         doing: &'static str,
         /// What it said.
         source: std::io::Error,
+    },
+
+    /// A store of an older version is brought to this one's format, for which
+    /// there is too little room.
+    #[error(
+        "the store {} was written by an older version; to bring it to this one's format {} MiB have to be free on its disk, and {} MiB are: make room, and start again (the file was not changed)",
+        path.display(), needed.div_ceil(1 << 20), free >> 20
+    )]
+    NoRoom {
+        /// The store.
+        path: PathBuf,
+        /// Bytes that have to be free.
+        needed: u64,
+        /// Bytes that are.
+        free: u64,
+    },
+
+    /// The samples beside the file cannot be used.
+    #[error("cannot open the samples of the store {}", path.display())]
+    Samples {
+        /// The store.
+        path: PathBuf,
+        /// What the sample store says.
+        source: samples::OpenError,
+    },
+}
+
+/// Why no snapshot was taken. What there is of it is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The operating system said no.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What we were doing, as it reads after "cannot".
+        doing: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+
+    /// The samples cannot be put on the disk or linked now.
+    #[error("the samples cannot be copied now")]
+    Samples(#[from] samples::CatalogError),
+
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] ReadError),
+
+    /// What was copied is not what is in the store.
+    #[error("the copy {} cannot be used: {what}", path.display())]
+    NotTheSame {
+        /// The copy.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
     },
 }
 
@@ -419,13 +475,6 @@ pub enum WriteError {
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The answer would be too long.
-    #[error("this is more than {points} points; ask for a shorter time or for fewer series")]
-    TooMany {
-        /// As many as were allowed.
-        points: usize,
-    },
-
     /// What is on the disk is not what was written; everything else can still
     /// be read.
     #[error("the store is damaged: {what}")]
@@ -455,6 +504,10 @@ pub(crate) enum Fault {
     /// redb panicked because a reader had panicked before: opening it again
     /// helps.
     Stale(String),
+    /// There is too little room for what a migration makes.
+    NoRoom { needed: u64, free: u64 },
+    /// The samples of an older version cannot be moved.
+    Samples(samples::OpenError),
 }
 
 impl Fault {
@@ -463,7 +516,7 @@ impl Fault {
     pub(crate) fn is_damage(&self) -> bool {
         match self {
             Fault::Damage(_) | Fault::Panic(_) => true,
-            Fault::Stale(_) => false,
+            Fault::Stale(_) | Fault::NoRoom { .. } | Fault::Samples(_) => false,
             Fault::Redb(redb::Error::Io(error)) => Fault::is_bad_data(error),
             Fault::Redb(error) => !matches!(
                 error,
@@ -499,6 +552,10 @@ impl std::fmt::Display for Fault {
             Fault::Redb(error) => error.fmt(f),
             Fault::Damage(what) | Fault::Stale(what) => f.write_str(what),
             Fault::Panic(what) => write!(f, "the database code panicked: {what}"),
+            Fault::NoRoom { needed, free } => {
+                write!(f, "{needed} bytes have to be free, and {free} are")
+            }
+            Fault::Samples(error) => error.fmt(f),
         }
     }
 }
@@ -520,6 +577,7 @@ fault_from!(
     redb::TableError,
     redb::TransactionError,
     redb::CommitError,
+    redb::CompactionError,
     redb::DatabaseError
 );
 

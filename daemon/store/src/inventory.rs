@@ -197,7 +197,7 @@ pub(crate) fn create_all(
 }
 
 /// What the audit log says of a device.
-fn line(action: &'static str, device: &Device) -> Line {
+pub(crate) fn line(action: &'static str, device: &Device) -> Line {
     let object = format!("device:{}", device.tenant.qualify(&device.name));
     Line::on(action, &object).of(Some(device.tenant.clone()))
 }

@@ -1,11 +1,12 @@
-//! Where the truth is kept: one redb file, one thread that writes it.
+//! Where the truth is kept: one redb file, one thread that writes it, and the
+//! sample store beside it (the crate `samples`), whose catalog is in the file.
 //!
 //! - A call that changes something returns once the change is on the disk
 //!   (fsynced): it survives a kill and a power cut. Poll reports are queued
 //!   without waiting; [`Store::committed`] says how far they are.
 //! - Reads of devices, rules, open alerts, newest readings and outcomes come
-//!   from memory and never wait for the disk. Reads of history
-//!   ([`Store::select`], [`Store::alerts`] and [`Store::outbox`] with past
+//!   from memory and never wait for the disk. Reads of history (those of
+//!   [`Store::samples`], [`Store::alerts`] and [`Store::outbox`] with past
 //!   ones) block on it: call them from a blocking thread.
 //! - A change says who makes it, and the line that tells of it in the audit log
 //!   is in the same transaction. Secrets come sealed, and go so.
@@ -13,29 +14,36 @@
 //!   that vanish are noticed, and damage is an error that names its place.
 //! - A full disk stops nothing but history: see [`StoreHealth`].
 //!
-//! The format of the file is specified in `tables.rs`.
+//! The format of the file is specified in `tables.rs`. Its directory of samples
+//! has its name with the extension `samples`: `sotp.samples/` beside
+//! `sotp.redb`.
 
 mod alerts;
 mod answers;
 mod audit;
 mod book;
+mod bytes;
+mod catalog;
 mod checks;
+mod columns;
 mod credentials;
 mod disk;
 mod error;
 mod inventory;
+mod keeper;
 mod migrate;
 mod outbox;
 mod peek;
 mod people;
+mod pieces;
 mod queue;
 mod record;
 mod rulebook;
-mod samples;
 mod secrets;
 mod sessions;
 mod shared;
 mod shown;
+mod snapshot;
 mod stats;
 mod tables;
 #[cfg(test)]
@@ -46,7 +54,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -63,37 +71,51 @@ pub use audit::{
     AUDIT_LOOKED_THROUGH, AuditAsk, AuditBreak, AuditPage, AuditVerdict, MAX_AUDIT, MAX_DENIED,
     OutcomeIs,
 };
+pub use columns::MAX_COLUMNS;
 pub use credentials::MAX_CREDENTIALS;
-pub use error::{OpenError, ReadError, Refusal, StoreError, WriteError, WriterEnd};
+pub use error::{OpenError, ReadError, Refusal, SnapshotError, StoreError, WriteError, WriterEnd};
 pub use inventory::{Inventory, MAX_DEVICE_BYTES, MAX_DEVICES, MAX_PARENTS};
 pub use outbox::{MAX_DELIVERED, MAX_PARKED, MAX_QUEUED, OutboxAsk};
 pub use peek::key_ring_of;
 pub use people::{MAX_PERSON_BYTES, MAX_TENANTS, MAX_TOKENS, MAX_USERS, People};
 pub use queue::Room;
 pub use rulebook::{MAX_RULE_BYTES, MAX_RULES};
-pub use samples::row::MAX_COLUMNS;
-pub use samples::select::{Point, Select, SelectedSeries};
 pub use secrets::{MAX_SECRET_BYTES, MAX_SECRET_VERSIONS, MAX_SECRETS};
 pub use sessions::{MAX_SESSIONS, MAX_SESSIONS_PER_USER, ROTATION_GRACE, Rotated};
+pub use snapshot::SnapshotAbout;
 pub use stats::{HistogramSnapshot, StoreHealth, StoreStats};
 pub use view::{Committed, CommittedSince};
 
+/// The sample store.
+pub mod samples {
+    pub use ::samples::*;
+}
+
+use ::samples::fs::{Fs, RealFs};
+use ::samples::{CatalogState, Keep, Samples};
 use book::{Book, Change};
+use catalog::RedbCatalog;
+use columns::Interner;
 use disk::{Ballast, Disk, FileMedium, Medium};
 use error::Fault;
-use migrate::Schema;
-use queue::{Job, QUEUE_REPORTS};
-use samples::columns::Registry;
-use samples::write::Tracks;
+use keeper::Keeper;
+use migrate::{Ground, Schema};
+use queue::{Job, QUEUE_REPORTS, Queue};
 use shared::Shared;
-use tables::Totals;
 use view::View;
 use writer::{Pace, Writer};
+
+/// The samples that came last are cut into a segment this often.
+const CUT_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Memory for rows that are not in blocks yet: eight hundred thousand series
+/// with ten rows each.
+const OPEN_BYTES: usize = 64 << 20;
 
 /// How the store is kept.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// The file. Beside it lies `<file>.ballast`.
+    /// The file. Beside it lie `<file>.ballast` and the directory of samples.
     pub path: PathBuf,
     /// Poll reports wait at most this long for others to share a commit with.
     pub commit_every: Duration,
@@ -141,6 +163,32 @@ impl StoreOptions {
     }
 }
 
+impl StoreOptions {
+    /// The directory of samples.
+    #[must_use]
+    pub fn samples_dir(&self) -> PathBuf {
+        self.path.with_extension("samples")
+    }
+
+    /// How the samples are kept.
+    fn for_samples(&self) -> samples::Options {
+        samples::Options {
+            dir: self.samples_dir(),
+            keep: Keep {
+                raw: self.keep_samples,
+                quarter: self.keep_15m,
+                hour: self.keep_1h,
+                budget: self.disk_budget,
+            },
+            cut_every: CUT_EVERY,
+            sync_every: self.commit_every,
+            open_bytes: OPEN_BYTES,
+            backlog_bytes: self.backlog_bytes,
+            series_per_device: self.series_per_device,
+        }
+    }
+}
+
 /// The store. Clones are the same store; when the last one is dropped, what
 /// was accepted is written and the writer ends in the background.
 #[derive(Clone)]
@@ -169,12 +217,12 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Everything that a start reads.
+/// Everything that a start reads from the file.
 struct Loaded {
     book: Book,
-    view: View,
-    registry: Registry,
-    tracks: Tracks,
+    facts: HashMap<DeviceId, Arc<Facts>>,
+    addresses: HashMap<String, IpAddr>,
+    catalog: CatalogState,
 }
 
 impl Store {
@@ -189,25 +237,33 @@ impl Store {
         let medium = FileMedium {
             path: options.path.clone(),
         };
-        Store::open_on(options, Box::new(medium), Pace::USUAL, now)
+        let fs: Arc<dyn Fs> = Arc::new(RealFs);
+        Store::open_on(options, (Box::new(medium), fs), Pace::USUAL, now)
     }
 
-    /// Opens the store on something that behaves like a file.
+    /// Opens the store on something that behaves like a file, and something
+    /// that behaves like a file system for the samples.
     fn open_on(
         options: StoreOptions,
-        medium: Box<dyn Medium>,
+        (medium, fs): (Box<dyn Medium>, Arc<dyn Fs>),
         pace: Pace,
         now: Timestamp,
     ) -> Result<Store, OpenError> {
+        let ground = Ground {
+            copier: medium.copier(),
+            fs: fs.clone(),
+            samples: options.for_samples(),
+            now,
+        };
         let mut newer = None;
-        let opened = Disk::open(medium, |db| match migrate::migrate(db)? {
+        let opened = Disk::open(medium, |db| match migrate::migrate(db, &ground)? {
             Schema::Newer(found) => {
                 newer = Some(found);
                 Err(Fault::Damage("it is newer".to_owned()))
             }
-            Schema::Current => load(db),
+            Schema::Current { migrated } => Ok((load(db)?, migrated)),
         });
-        let (disk, loaded) = opened.map_err(|fault| match newer {
+        let (disk, (loaded, migrated)) = opened.map_err(|fault| match newer {
             Some(found) => OpenError::Newer {
                 path: options.path.clone(),
                 found,
@@ -215,43 +271,55 @@ impl Store {
             },
             None => open_error(&options, fault),
         })?;
-        Store::start(options, disk, loaded, pace, now)
+        if migrated {
+            disk.compact();
+        }
+        Store::start(options, (disk, fs), loaded, pace, now)
     }
 
     fn start(
         options: StoreOptions,
-        disk: Disk,
-        mut loaded: Loaded,
+        (disk, fs): (Disk, Arc<dyn Fs>),
+        loaded: Loaded,
         pace: Pace,
         now: Timestamp,
     ) -> Result<Store, OpenError> {
         let ballast = Ballast::new(&options.path, options.ballast_bytes);
         let path = options.path.clone();
-        loaded.view.set_tracks(loaded.tracks.by_group());
-        let totals: Totals = loaded.tracks.totals();
-        let parts = (loaded.book, loaded.view, loaded.registry);
-        let shared = Arc::new(Shared::new(options, disk, parts, totals));
-        shared.note_corrupt(std::mem::take(&mut loaded.tracks.damaged));
-        let writer = Writer::new(shared.clone(), pace, loaded.tracks, ballast, now);
-        let gone = shared.clone();
+        let io_error = |source| OpenError::Io {
+            path: path.clone(),
+            doing: "start a thread of",
+            source,
+        };
+        let queue = Arc::new(Queue::default());
+        let catalog = Arc::new(RedbCatalog::new(queue.clone()));
+        let mut columns = Interner::default();
+        for (_, own) in &loaded.catalog.columns {
+            columns.know(own);
+        }
+        let kept = options.for_samples();
+        let samples = Samples::open(fs, kept, loaded.catalog, catalog.clone(), now);
+        let samples = samples.map_err(|source| OpenError::Samples {
+            path: path.clone(),
+            source,
+        })?;
+        let view = View::new(samples.newest(), loaded.facts, loaded.addresses);
+        let shared = Arc::new(Shared::new(
+            options,
+            disk,
+            (loaded.book, view),
+            (samples, catalog, queue),
+            now,
+        ));
+        Keeper::start(&shared).map_err(io_error)?;
+        let writer = Writer::new(shared.clone(), pace, columns, ballast, now);
+        let own = shared.clone();
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || {
-                let ended = disk::caught(|| {
-                    writer.run();
-                    Ok(())
-                });
-                if let Err(fault) = ended {
-                    tracing::error!(%fault, "the store's writer panicked");
-                    gone.set_fault(WriterEnd::Panicked(fault.to_string()));
-                    gone.queue.abandon();
-                }
-                gone.writer_gone.send_replace(true);
-            })
-            .map_err(|source| OpenError::Io {
-                path,
-                doing: "start the writer of",
-                source,
+            .spawn(move || live(&own, writer))
+            .map_err(|source| {
+                shared.keeper.stop();
+                io_error(source)
             })?;
         let writer = Arc::new(WriterHandle {
             shared: shared.clone(),
@@ -598,19 +666,50 @@ impl Store {
         self.shared.view.facts(device)
     }
 
-    /// Reads history. Blocks on the disk. Reports that wait in the backlog
-    /// while the disk is full are not in it yet.
+    /// The samples: what is asked of history. A report's samples may be seen in
+    /// them a moment before the report counts as [`Store::committed`].
+    #[must_use]
+    pub fn samples(&self) -> &Samples {
+        &self.shared.samples
+    }
+
+    /// Deletes all samples of a device: gone for readers at once, from the disk
+    /// as segments are compacted or expire. Says of how many checks there were
+    /// some. What the device is asked from now on is kept anew. Blocks.
     ///
     /// # Errors
     ///
-    /// [`ReadError::TooMany`] if there are more than `max_points`;
-    /// [`ReadError::Corrupt`] if something in the asked time is damaged or
-    /// gone, naming it; [`ReadError::Io`].
-    pub fn select(&self, ask: &Select) -> Result<Vec<SelectedSeries>, ReadError> {
-        let tracks = |group| self.shared.view.tracks(group);
-        let registry = &self.shared.registry;
-        self.read(|txn| Ok(samples::select::select(txn, registry, tracks, ask)))?
-            .inspect_err(|error| self.count(error))
+    /// [`Refusal::NoSuchDevice`]; [`WriteError::NotWriting`],
+    /// [`WriteError::Closed`].
+    pub fn forget_samples(
+        &self,
+        by: &By,
+        device: DeviceId,
+        now: Timestamp,
+    ) -> Result<usize, WriteError> {
+        if self.inventory().device(device).is_none() {
+            return Err(Refusal::NoSuchDevice { id: device }.into());
+        }
+        let catalog = &self.shared.catalog;
+        let groups = catalog.deleting((by, device, now), || {
+            self.shared.samples.forget(&|group| group.device == device)
+        })?;
+        self.shared.view.forget(device);
+        Ok(groups)
+    }
+
+    /// Puts a copy of the store into the directory `into`, as of one instant:
+    /// the file under its own name, and the segments as hard links in the
+    /// directory of samples that belongs to it. `into` is made, has to be on
+    /// the same file system and without such a copy. The copy is on the disk,
+    /// and was opened and counted, when this returns. Blocks, as long as it
+    /// takes to copy the file.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`]; what is in `into` then is of no use.
+    pub fn snapshot(&self, into: &Path, now: Timestamp) -> Result<SnapshotAbout, SnapshotError> {
+        snapshot::take(&self.shared, into, now)
     }
 
     /// Reads from the disk; damage is counted and logged.
@@ -854,6 +953,8 @@ impl Store {
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let book = self.shared.book();
+        let samples = self.shared.samples.stats();
+        let (rows, values) = stats::raw_totals(&samples);
         let figures = self.shared.figures();
         let commit_seconds = figures.commit_seconds.snapshot();
         StoreStats {
@@ -863,13 +964,11 @@ impl Store {
             queue_len: self.shared.queue.len(),
             queue_limit: QUEUE_REPORTS,
             backlog_reports: self.shared.backlog(),
-            backlog_dropped: self.shared.dropped(),
-            rows: figures.totals.rows,
-            samples: figures.totals.samples,
-            chunks: figures.totals.chunks,
-            chunk_samples: figures.totals.chunk_samples,
-            chunk_bytes: figures.totals.chunk_bytes,
-            corrupt_reads: self.shared.corrupt_reads(),
+            backlog_dropped: samples.dropped,
+            rows,
+            values,
+            corrupt_reads: self.shared.corrupt_reads() + samples.damaged,
+            samples,
             open_outbox: book.queued.len(),
             parked_outbox: book.parked.len(),
             audit_dropped: self.shared.audit_dropped(),
@@ -913,6 +1012,28 @@ where
     }
 }
 
+/// The life of the writer's thread.
+fn live(shared: &Shared, writer: Writer) {
+    let ended = disk::caught(|| {
+        writer.run();
+        Ok(())
+    });
+    if let Err(fault) = ended {
+        tracing::error!(%fault, "the store's writer panicked");
+        shared.set_fault(WriterEnd::Panicked(fault.to_string()));
+    }
+    shared.keeper.stop();
+    shared.samples.stop();
+    // whoever waits for the writer is told, the keeper too
+    shared.queue.abandon();
+    shared.keeper.join();
+    if let Err(error) = shared.samples.close() {
+        tracing::error!(%error, "the newest samples did not reach the disk");
+    }
+    shared.disk.close();
+    shared.writer_gone.send_replace(true);
+}
+
 /// Reads everything that is kept in memory, and verifies what is not but is
 /// small.
 fn load(db: &redb::Database) -> Result<Loaded, Fault> {
@@ -928,14 +1049,11 @@ fn load(db: &redb::Database) -> Result<Loaded, Fault> {
     tables::ADDRESS.load(&txn, |host, ip| {
         addresses.insert(host.to_owned(), ip);
     })?;
-    let mut registry = Registry::load(&txn)?;
-    let (mut tracks, outcomes) = Tracks::load(&txn)?;
-    let readings = tracks.newest(&txn, &mut registry)?;
     Ok(Loaded {
         book,
-        view: View::new(outcomes, readings, facts, addresses),
-        registry,
-        tracks,
+        facts,
+        addresses,
+        catalog: catalog::load(&txn)?,
     })
 }
 
@@ -948,6 +1066,8 @@ fn open_error(options: &StoreOptions, fault: Fault) -> OpenError {
             doing: "open the store",
             source,
         },
+        Fault::NoRoom { needed, free } => OpenError::NoRoom { path, needed, free },
+        Fault::Samples(source) => OpenError::Samples { path, source },
         other => OpenError::Corrupt {
             path,
             what: other.to_string(),

@@ -5,50 +5,113 @@
 //! in it leaves the old schema. It runs before anything is written to the file
 //! (see [`crate::disk`]), so one that fails leaves the file as it was.
 
+pub(crate) mod to_segments;
 pub(crate) mod to_tenants;
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{Database, ReadableDatabase, StorageBackend, TableError, WriteTransaction};
+use ::samples::fs::Fs;
+use model::Timestamp;
+use redb::{
+    Database, ReadableDatabase, ReadableTableMetadata, StorageBackend, TableError, WriteTransaction,
+};
 
-use crate::disk::begin_write;
+use crate::disk::{Copier, begin_write};
 use crate::error::Fault;
-use crate::samples::pieces::{CHUNK, ROW, SERIES};
 use crate::tables::{self, SCHEMA, SCHEMA_KEY};
 
-/// One step: from this schema to the next.
-pub(crate) struct Migration {
-    pub(crate) from: u32,
-    pub(crate) run: fn(&WriteTransaction) -> Result<(), Fault>,
+/// What the store of schema 2 is kept under: its name with this behind it.
+const BEFORE_3: &str = ".before-3";
+
+/// What a step may need beside the file.
+pub(crate) struct Ground {
+    pub(crate) copier: Box<dyn Copier>,
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) samples: ::samples::Options,
+    pub(crate) now: Timestamp,
 }
 
+/// One step: from this schema to the next. It ends with a commit of `txn` that
+/// also raises the number.
+pub(crate) struct Migration {
+    pub(crate) from: u32,
+    pub(crate) run: fn(&Database, &Ground) -> Result<Work, Fault>,
+}
+
+/// What a step does in its one transaction.
+type Work = Box<dyn FnOnce(&WriteTransaction) -> Result<(), Fault>>;
+
 /// Every step, oldest first. Schema 1 is the first that was released.
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    from: 1,
-    run: to_tenants::run,
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        from: 1,
+        run: |_, _| Ok(Box::new(to_tenants::run)),
+    },
+    Migration {
+        from: 2,
+        run: |db, ground| {
+            let txn = db.begin_read()?;
+            keep_a_copy(&txn, ground)?;
+            let state = to_segments::move_samples(&txn, ground)?;
+            Ok(Box::new(|txn| to_segments::list(txn, state)))
+        },
+    },
+];
+
+/// Keeps the file as it is, for whoever wants to go back to the older version;
+/// unless something in it is in plain text that must not stay anywhere.
+fn keep_a_copy(txn: &redb::ReadTransaction, ground: &Ground) -> Result<(), Fault> {
+    let plain = txn.open_table(tables::CREDENTIAL_PLAIN.definition())?;
+    let is_plain = !plain.is_empty()? || tables::COUNTER.get(txn, tables::WIPE)? == Some(1);
+    let copy = if is_plain { 0 } else { ground.copier.bytes() };
+    let needed = copy + to_segments::room(txn)?;
+    let folder = ground.samples.dir.parent();
+    let space = folder.map(|folder| ground.fs.space(folder));
+    let free = space.transpose().map_err(redb::StorageError::Io)?;
+    let free = free.map_or(u64::MAX, |space| space.free);
+    if free < needed {
+        return Err(Fault::NoRoom { needed, free });
+    }
+    if is_plain {
+        tracing::warn!("no copy of the store is kept: there is something in plain text in it");
+        return Ok(());
+    }
+    Ok(ground
+        .copier
+        .copy(BEFORE_3)
+        .map_err(redb::StorageError::Io)?)
+}
 
 /// What a look at a file's schema says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Schema {
     /// It is, or now has been brought to, this version's.
-    Current,
+    Current {
+        /// It was another one.
+        migrated: bool,
+    },
     /// It is newer: not to be touched.
     Newer(u32),
 }
 
 /// Brings the store to this version's schema.
-pub(crate) fn migrate(db: &Database) -> Result<Schema, Fault> {
-    migrate_by(db, MIGRATIONS, SCHEMA)
+pub(crate) fn migrate(db: &Database, ground: &Ground) -> Result<Schema, Fault> {
+    migrate_by(db, ground, MIGRATIONS, SCHEMA)
 }
 
-fn migrate_by(db: &Database, steps: &[Migration], newest: u32) -> Result<Schema, Fault> {
+fn migrate_by(
+    db: &Database,
+    ground: &Ground,
+    steps: &[Migration],
+    newest: u32,
+) -> Result<Schema, Fault> {
+    let mut migrated = false;
     loop {
         let found = schema_of(db)?;
         if found == newest {
-            return Ok(Schema::Current);
+            return Ok(Schema::Current { migrated });
         }
         if found > newest {
             return Ok(Schema::Newer(found));
@@ -58,10 +121,12 @@ fn migrate_by(db: &Database, steps: &[Migration], newest: u32) -> Result<Schema,
             return Err(Fault::Damage(format!("its schema {found} never existed")));
         };
         tracing::info!(from = found, "migrating the store to the next schema");
+        let work = (step.run)(db, ground)?;
         let txn = begin_write(db)?;
-        (step.run)(&txn)?;
+        work(&txn)?;
         tables::COUNTER.put(&txn, SCHEMA_KEY, &u64::from(found + 1))?;
         txn.commit()?;
+        migrated = true;
     }
 }
 
@@ -93,36 +158,7 @@ pub(crate) fn empty_image() -> Result<Vec<u8>, Fault> {
 }
 
 fn create_tables(txn: &WriteTransaction) -> Result<(), Fault> {
-    tables::COUNTER.create(txn)?;
-    tables::DEVICE.create(txn)?;
-    tables::CREDENTIAL.create(txn)?;
-    tables::CREDENTIAL_PLAIN.create(txn)?;
-    tables::USER.create(txn)?;
-    tables::TENANT.create(txn)?;
-    tables::TOKEN.create(txn)?;
-    tables::POLICY.create(txn)?;
-    tables::SESSION.create(txn)?;
-    tables::SECRET.create(txn)?;
-    tables::KEY_RING.create(txn)?;
-    tables::AUDIT.create(txn)?;
-    tables::AUDIT_END.create(txn)?;
-    tables::ANSWER.create(txn)?;
-    tables::RULE.create(txn)?;
-    tables::ALERT.create(txn)?;
-    tables::ALERT_PAST.create(txn)?;
-    tables::QUEUED.create(txn)?;
-    tables::PARKED.create(txn)?;
-    tables::DELIVERED.create(txn)?;
-    tables::FACTS.create(txn)?;
-    tables::ADDRESS.create(txn)?;
-    tables::TOTALS.create(txn)?;
-    tables::TRACK.create(txn)?;
-    tables::STATE.create(txn)?;
-    tables::COLUMNS.create(txn)?;
-    for pieces in [ROW, CHUNK, SERIES] {
-        txn.open_table(pieces.definition())?;
-    }
-    Ok(())
+    tables::ALL.iter().try_for_each(|table| table.create(txn))
 }
 
 /// A file in memory whose bytes can be taken out again.
@@ -200,24 +236,51 @@ mod tests {
         db
     }
 
+    fn ground() -> Ground {
+        struct Nothing;
+        impl Copier for Nothing {
+            fn bytes(&self) -> u64 {
+                0
+            }
+            fn copy(&self, _: &str) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        Ground {
+            copier: Box::new(Nothing),
+            fs: Arc::new(wal::fs::sim::SimFs::default()),
+            samples: crate::StoreOptions::at("/store/sotp.redb").for_samples(),
+            now: Timestamp(0),
+        }
+    }
+
     const STEPS: &[Migration] = &[
         Migration {
             from: 0,
-            run: |txn| {
-                tables::COUNTER.remove(txn, "old name")?;
-                tables::COUNTER.put(txn, "new name", &7)
+            run: |_, _| {
+                Ok(Box::new(|txn| {
+                    tables::COUNTER.remove(txn, "old name")?;
+                    tables::COUNTER.put(txn, "new name", &7)
+                }))
             },
         },
         Migration {
             from: 1,
-            run: |_| Err(Fault::Damage("the second step fails".into())),
+            run: |_, _| {
+                Ok(Box::new(|_| {
+                    Err(Fault::Damage("the second step fails".into()))
+                }))
+            },
         },
     ];
 
     #[test]
     fn an_old_store_is_brought_up_step_by_step() {
         let db = store_of(0);
-        assert_eq!(migrate_by(&db, STEPS, 1).unwrap(), Schema::Current);
+        assert_eq!(
+            migrate_by(&db, &ground(), STEPS, 1).unwrap(),
+            Schema::Current { migrated: true }
+        );
         let txn = db.begin_read().unwrap();
         assert_eq!(tables::COUNTER.get(&txn, "old name").unwrap(), None);
         assert_eq!(tables::COUNTER.get(&txn, "new name").unwrap(), Some(7));
@@ -227,7 +290,7 @@ mod tests {
     #[test]
     fn a_step_that_fails_leaves_the_schema_before_it() {
         let db = store_of(0);
-        let fault = migrate_by(&db, STEPS, 2).unwrap_err();
+        let fault = migrate_by(&db, &ground(), STEPS, 2).unwrap_err();
         assert_eq!(fault.to_string(), "the second step fails");
         assert_eq!(schema_of(&db).unwrap(), 1);
     }
@@ -235,7 +298,7 @@ mod tests {
     #[test]
     fn a_newer_store_is_left_alone() {
         let db = store_of(u64::from(SCHEMA) + 1);
-        assert_eq!(migrate(&db).unwrap(), Schema::Newer(SCHEMA + 1));
+        assert_eq!(migrate(&db, &ground()).unwrap(), Schema::Newer(SCHEMA + 1));
     }
 
     #[test]
@@ -249,7 +312,7 @@ mod tests {
         let db = Database::builder()
             .create_with_backend(InMemoryBackend::new())
             .unwrap();
-        let fault = migrate(&db).unwrap_err();
+        let fault = migrate(&db, &ground()).unwrap_err();
         assert!(fault.to_string().contains("not a store"), "{fault}");
     }
 }

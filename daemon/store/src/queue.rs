@@ -35,10 +35,14 @@ pub(crate) trait Job: Send {
     fn finish(self: Box<Self>, result: Result<(), WriteError>);
 }
 
+/// A job, and the place that it takes while it waits; one of the store's own
+/// needs none, because who queues it waits.
+pub(crate) type Task = (Box<dyn Job>, Option<OwnedSemaphorePermit>);
+
 /// What the writer takes at once.
 #[derive(Default)]
 pub(crate) struct Batch {
-    pub(crate) jobs: Vec<(Box<dyn Job>, OwnedSemaphorePermit)>,
+    pub(crate) jobs: Vec<Task>,
     pub(crate) reports: Vec<PollReport>,
     pub(crate) addresses: Vec<(String, IpAddr)>,
     pub(crate) notes: Vec<Note>,
@@ -55,7 +59,7 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    jobs: Vec<(Box<dyn Job>, OwnedSemaphorePermit)>,
+    jobs: Vec<Task>,
     reports: VecDeque<PollReport>,
     addresses: HashMap<String, IpAddr>,
     notes: Vec<Note>,
@@ -67,7 +71,10 @@ struct Waiting {
     since: Option<Instant>,
     /// The writer is to have a look at the disk.
     nudged: bool,
+    /// Nothing comes in any more but the store's own jobs.
     closed: bool,
+    /// Nobody takes anything out any more.
+    abandoned: bool,
 }
 
 impl Queue {
@@ -99,8 +106,30 @@ impl Queue {
             drop(waiting);
             return job.finish(Err(WriteError::Closed));
         }
-        waiting.jobs.push((job, room));
+        waiting.jobs.push((job, Some(room)));
         self.changed.notify_all();
+    }
+
+    /// Queues a job of the store itself, also while it closes.
+    pub(crate) fn push_own(&self, job: Box<dyn Job>) {
+        let mut waiting = self.lock();
+        if waiting.abandoned {
+            drop(waiting);
+            return job.finish(Err(WriteError::Closed));
+        }
+        waiting.jobs.push((job, None));
+        self.changed.notify_all();
+    }
+
+    /// Waits for jobs, or until somebody nudges; takes the jobs.
+    pub(crate) fn next_jobs(&self, timeout: Duration) -> Vec<Task> {
+        let nothing = |waiting: &mut Waiting| waiting.jobs.is_empty() && !waiting.nudged;
+        let woken = self
+            .changed
+            .wait_timeout_while(self.lock(), timeout, nothing);
+        let mut waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        waiting.nudged = false;
+        std::mem::take(&mut waiting.jobs)
     }
 
     pub(crate) fn push_address(&self, host: String, ip: IpAddr) {
@@ -167,6 +196,7 @@ impl Queue {
     pub(crate) fn abandon(&self) {
         let mut waiting = self.lock();
         waiting.closed = true;
+        waiting.abandoned = true;
         waiting.reports.clear();
         let jobs = std::mem::take(&mut waiting.jobs);
         drop(waiting);

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 
 use redb::{
     AccessGuard, Key, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition,
-    WriteTransaction,
+    TableHandle, WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -80,12 +80,75 @@ impl<K: Key + 'static, T> Kept<K, T> {
     pub(crate) fn definition(&self) -> TableDefinition<'static, K, &'static [u8]> {
         TableDefinition::new(self.name)
     }
+}
 
-    /// Makes sure that the table exists.
-    pub(crate) fn create(&self, txn: &WriteTransaction) -> Result<(), Fault> {
+/// What can be done with any table.
+pub(crate) trait Table: Sync {
+    /// Its name.
+    fn name(&self) -> &'static str;
+    /// Makes sure that it exists.
+    fn create(&self, txn: &WriteTransaction) -> Result<(), Fault>;
+    /// Copies its rows as they are, checksums included; gives their number.
+    fn copy(&self, from: &ReadTransaction, to: &WriteTransaction) -> Result<u64, Fault>;
+    /// Goes through its rows and counts them.
+    fn count(&self, txn: &ReadTransaction) -> Result<u64, Fault>;
+}
+
+impl<K: Key + 'static, T> Table for Kept<K, T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn create(&self, txn: &WriteTransaction) -> Result<(), Fault> {
         txn.open_table(self.definition())?;
         Ok(())
     }
+
+    fn copy(&self, from: &ReadTransaction, to: &WriteTransaction) -> Result<u64, Fault> {
+        copy(self.definition(), from, to)
+    }
+
+    fn count(&self, txn: &ReadTransaction) -> Result<u64, Fault> {
+        count(self.definition(), txn)
+    }
+}
+
+/// See [`Table::copy`].
+pub(crate) fn copy<K: Key + 'static>(
+    table: TableDefinition<'static, K, &'static [u8]>,
+    from: &ReadTransaction,
+    to: &WriteTransaction,
+) -> Result<u64, Fault> {
+    let rows = from.open_table(table)?;
+    let mut own = to.open_table(table)?;
+    for row in rows.iter()? {
+        let (key, sealed) = row?;
+        own.insert(key.value(), sealed.value())?;
+    }
+    let (found, copied) = (rows.len()?, own.len()?);
+    match found == copied {
+        true => Ok(copied),
+        false => Err(missing_rows(table.name(), copied, found)),
+    }
+}
+
+/// See [`Table::count`].
+pub(crate) fn count<K: Key + 'static>(
+    table: TableDefinition<'static, K, &'static [u8]>,
+    txn: &ReadTransaction,
+) -> Result<u64, Fault> {
+    let mut found = 0;
+    for row in txn.open_table(table)?.iter()? {
+        row?;
+        found += 1;
+    }
+    Ok(found)
+}
+
+fn missing_rows(table: &str, found: u64, should_be: u64) -> Fault {
+    Fault::Damage(format!(
+        "table {table} has {found} rows where it should have {should_be}"
+    ))
 }
 
 impl<K: Key + 'static, T: Serialize + DeserializeOwned> Kept<K, T> {
@@ -197,10 +260,7 @@ impl<K: Key + 'static, T: Serialize + DeserializeOwned> Kept<K, T> {
         if found == should_be {
             return Ok(());
         }
-        let name = self.name;
-        Err(Fault::Damage(format!(
-            "table {name} has {found} rows where it should have {should_be}"
-        )))
+        Err(missing_rows(self.name, found, should_be))
     }
 }
 

@@ -4,19 +4,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use ::samples::Samples;
 use model::{Rule, Timestamp};
 use tokio::sync::{Semaphore, watch};
 
 use crate::StoreOptions;
 use crate::book::Book;
+use crate::catalog::RedbCatalog;
 use crate::disk::Disk;
 use crate::error::WriterEnd;
+use crate::keeper::Keeper;
 use crate::queue::{QUEUE_JOBS, Queue};
 use crate::rulebook;
-use crate::samples::columns::Registry;
-use crate::samples::write::Tracks;
 use crate::stats::{Histogram, StoreHealth};
-use crate::tables::Totals;
 use crate::view::View;
 
 /// See the module.
@@ -26,7 +26,9 @@ pub(crate) struct Shared {
     pub(crate) queue: Arc<Queue>,
     pub(crate) room_for_jobs: Arc<Semaphore>,
     pub(crate) view: View,
-    pub(crate) registry: Mutex<Registry>,
+    pub(crate) samples: Samples,
+    pub(crate) catalog: Arc<RedbCatalog>,
+    pub(crate) keeper: Keeper,
     pub(crate) watched: watch::Sender<u64>,
     pub(crate) outbox: watch::Sender<u64>,
     pub(crate) people: watch::Sender<u64>,
@@ -36,7 +38,7 @@ pub(crate) struct Shared {
     figures: Mutex<Figures>,
     corrupt_reads: AtomicU64,
     backlog: AtomicUsize,
-    dropped: AtomicU64,
+    heard: AtomicU64,
     audit_dropped: AtomicU64,
 }
 
@@ -49,7 +51,6 @@ struct Rules {
 /// What [`crate::StoreStats`] is made of.
 pub(crate) struct Figures {
     pub(crate) commit_seconds: Histogram,
-    pub(crate) totals: Totals,
     pub(crate) health: StoreHealth,
     /// Why the writer ended, if it was not asked to.
     pub(crate) fault: Option<WriterEnd>,
@@ -61,16 +62,19 @@ impl Shared {
     pub(crate) fn new(
         options: StoreOptions,
         disk: Disk,
-        (book, view, registry): (Book, View, Registry),
-        totals: Totals,
+        (book, view): (Book, View),
+        (samples, catalog, queue): (Samples, Arc<RedbCatalog>, Arc<Queue>),
+        now: Timestamp,
     ) -> Shared {
         let shared = Shared {
             options,
             disk,
-            queue: Arc::default(),
+            queue,
             room_for_jobs: Arc::new(Semaphore::new(QUEUE_JOBS)),
             view,
-            registry: Mutex::new(registry),
+            samples,
+            catalog,
+            keeper: Keeper::default(),
             watched: watch::channel(0).0,
             outbox: watch::channel(0).0,
             people: watch::channel(book.people.revision()).0,
@@ -79,14 +83,13 @@ impl Shared {
             rules: RwLock::default(),
             figures: Mutex::new(Figures {
                 commit_seconds: Histogram::default(),
-                totals,
                 health: StoreHealth::Ok,
                 fault: None,
                 lost: None,
             }),
             corrupt_reads: AtomicU64::new(0),
             backlog: AtomicUsize::new(0),
-            dropped: AtomicU64::new(0),
+            heard: AtomicU64::new(now.0),
             audit_dropped: AtomicU64::new(0),
         };
         shared.merge_rules();
@@ -150,12 +153,17 @@ impl Shared {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn note_commit(&self, took: Duration, tracks: &mut Tracks) {
-        let mut figures = self.figures();
-        figures.commit_seconds.add(took);
-        figures.totals = tracks.totals();
-        drop(figures);
-        self.note_corrupt(std::mem::take(&mut tracks.damaged));
+    pub(crate) fn note_commit(&self, took: Duration) {
+        self.figures().commit_seconds.add(took);
+    }
+
+    /// What time it is, as whoever came last said.
+    pub(crate) fn heard(&self) -> Timestamp {
+        Timestamp(self.heard.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn note_heard(&self, now: Timestamp) {
+        self.heard.store(now.0, Ordering::Relaxed);
     }
 
     pub(crate) fn note_corrupt(&self, count: u64) {
@@ -172,14 +180,6 @@ impl Shared {
 
     pub(crate) fn backlog(&self) -> usize {
         self.backlog.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn note_dropped(&self, reports: u64) {
-        self.dropped.fetch_add(reports, Ordering::Relaxed);
-    }
-
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
     }
 
     pub(crate) fn note_audit_dropped(&self, lines: u64) {

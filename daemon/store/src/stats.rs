@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ::samples::{SamplesStats, Tier};
 use model::Timestamp;
 
 /// Upper bounds, in seconds, of a commit's time: from a fast disk to one that
@@ -66,7 +67,7 @@ pub enum StoreHealth {
 /// What the store says of itself.
 #[derive(Clone, Debug)]
 pub struct StoreStats {
-    /// What the file takes on the disk.
+    /// What the file takes on the disk, without the samples.
     pub file_bytes: u64,
     /// Transactions that reached the disk since the start.
     pub commits: u64,
@@ -78,19 +79,15 @@ pub struct StoreStats {
     pub queue_limit: usize,
     /// Poll reports kept in memory because the disk takes none.
     pub backlog_reports: usize,
-    /// Poll reports dropped because that memory was full, since the start.
+    /// Values dropped because that memory was full, since the start.
     pub backlog_dropped: u64,
-    /// Polls' rows that are kept.
+    /// Polls' rows that are kept as they were measured.
     pub rows: u64,
     /// Values in them.
-    pub samples: u64,
-    /// Chunks that older rows are kept in.
-    pub chunks: u64,
-    /// Of `samples`, those in chunks.
-    pub chunk_samples: u64,
-    /// What the chunks take, checksums included.
-    pub chunk_bytes: u64,
-    /// Reads that met damage since the start.
+    pub values: u64,
+    /// What the sample store says of itself.
+    pub samples: SamplesStats,
+    /// Reads that met damage since the start, in the samples too.
     pub corrupt_reads: u64,
     /// Deliveries that wait.
     pub open_outbox: usize,
@@ -100,6 +97,15 @@ pub struct StoreStats {
     pub audit_dropped: u64,
     /// Whether the disk takes what comes.
     pub health: StoreHealth,
+}
+
+/// Rows as they were measured, and the values in them.
+pub(crate) fn raw_totals(samples: &SamplesStats) -> (u64, u64) {
+    let raw = samples.tiers.iter().filter(|(tier, ..)| *tier == Tier::Raw);
+    let head = (samples.head_rows, samples.head_samples);
+    raw.fold(head, |(rows, values), (_, _, tier)| {
+        (rows + tier.rows, values + tier.samples)
+    })
 }
 
 #[cfg(test)]

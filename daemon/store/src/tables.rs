@@ -1,4 +1,4 @@
-//! The format of the store's file: schema 2.
+//! The format of the store's file: schema 3.
 //!
 //! One redb file (format 3). Keys are whole numbers, tuples of them, or text.
 //! Every value is `version byte, body, CRC-32` (see [`crate::record`]); the sum
@@ -9,7 +9,7 @@
 //!
 //! | table | key | value, in version 1 unless said |
 //! |---|---|---|
-//! | `counter` | name | postcard u64: `schema`, `next_alert`, `next_delivery`, `heartbeat`, `writes` (transactions that somebody waited for; absent: 0), `notes` (audit lines that nobody waited for; absent: 0), `denied` (denied lines in the audit log; absent: 0), `denied_dropped` (denied ones that were dropped and that no line tells of yet; absent: 0), `denied_told` (when a line told of some, in ms; absent: 0), `wipe` (1: free pages are to be overwritten; absent: 0) |
+//! | `counter` | name | postcard u64: `schema`, `next_alert`, `next_delivery`, `heartbeat`, `writes` (transactions that somebody waited for; absent: 0), `notes` (audit lines that nobody waited for; absent: 0), `denied` (denied lines in the audit log; absent: 0), `denied_dropped` (denied ones that were dropped and that no line tells of yet; absent: 0), `denied_told` (when a line told of some, in ms; absent: 0), `wipe` (1: free pages are to be overwritten; absent: 0), `samples_checkpoint` (the first log file of samples that a start reads; absent: 0), `samples_next_segment` (no segment had this number or a higher one; absent: 0) |
 //! | `device` | device | version 2, postcard `Device`, deleted ones too |
 //! | `credential` | name | version 2, postcard `CredentialRecord` |
 //! | `credential_plain` | name | postcard `(Credential, updated)`: those of schema 1, until they are sealed |
@@ -31,17 +31,20 @@
 //! | `answer` | digest | postcard `StoredAnswer` |
 //! | `facts` | device | postcard `Facts` |
 //! | `address` | host name | postcard `IpAddr`: the last one it was known to have |
-//! | `totals` | 0 | postcard [`Totals`]: what the sample tables hold |
-//! | `track` | track | postcard [`TrackKey`]: whose samples these are |
-//! | `state` | track | postcard [`TrackState`]: how far it is |
-//! | `columns` | columns | postcard [`ColumnsEntry`]: fingerprint and last use |
-//! | `series` | (columns, 0, piece) | the series of these columns, see [`crate::samples::columns`] |
-//! | `row` | (track, ms, piece) | one poll's values, see [`crate::samples::row`] |
-//! | `chunk` | (track, ms of its first row, piece) | a run of rows by columns, see [`crate::samples::chunk`] |
+//! | `group` | group | postcard [`KeptGroup`]: whose it is (`GroupKey`), a note of bytes (the postcard `Outcome` of the latest asking; empty: none is known), whether it is gone (a byte 1: its samples were deleted) |
+//! | `series` | (columns, 0, piece) | the series of these columns, see [`crate::columns`] |
+//! | `segment` | segment | postcard [`KeptSegment`]: tier (0 raw, 1 15m, 2 1h), span (0 fresh, 1 day, 2 month), ms of the first and of the last row, rows, samples, bytes, for each of the four kinds of metric its values and their bytes, CRC-32 of the index |
 //!
-//! Devices, alerts, deliveries and milliseconds since 1970 are u64, tracks and
-//! columns u32, pieces u16. How a long body is cut into pieces is said in
-//! [`crate::samples::pieces`].
+//! Devices, alerts, deliveries, segments and milliseconds since 1970 are u64,
+//! groups and columns u32, pieces u16. How a long body is cut into pieces is
+//! said in [`crate::pieces`].
+//!
+//! The samples themselves are not in the file: they are in the log and the
+//! segments in the directory beside it, `sotp.samples/` of `sotp.redb`, which
+//! the crates `wal` and `segment` specify. What this file does not list there
+//! does not exist. *Groups* (a device and a check), *columns* (what each value
+//! of a row is) and segments are listed here under the numbers that log and
+//! segments use for them.
 //!
 //! The audit log is a chain: the hash of a line is the SHA-256 of these, one
 //! after the other: the ASCII text `sotp audit 1`; seq and ms as u64; actor and
@@ -58,24 +61,26 @@
 //! `-` for `/` in the names of rules and credentials, and by keeping what was
 //! in `credential` in `credential_plain`.
 //!
-//! A *track* is a run of samples of one device and one check in which time only
-//! goes forward. When the clock is set back, a new track of the same device and
-//! check begins; a reader merges them by time.
+//! Schema 3 came from 2 by moving the samples out of the tables `row` and
+//! `chunk` into segments (see [`crate::migrate::to_segments`]). The tables
+//! `totals`, `track`, `state` and `columns` went with them.
 
 use std::net::IpAddr;
 
 use model::{
-    Alert, AuditRecord, CredentialRecord, Delivery, Device, Digest, Facts, GroupKey, KeyRing,
-    Outcome, Policy, Rule, SecretRecord, SessionRecord, Tenant, TokenRecord, User,
+    Alert, AuditRecord, CredentialRecord, Delivery, Device, Digest, Facts, KeyRing, Policy, Rule,
+    SecretRecord, SessionRecord, Tenant, TokenRecord, User,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::answers::StoredAnswer;
+use crate::catalog::{KeptGroup, KeptSegment};
 use crate::credentials::PlainCredential;
-use crate::record::Kept;
+use crate::pieces::SERIES;
+use crate::record::{Kept, Table};
 
 /// The newest schema that this version reads, and the one that it writes.
-pub(crate) const SCHEMA: u32 = 2;
+pub(crate) const SCHEMA: u32 = 3;
 
 pub(crate) const COUNTER: Kept<&str, u64> = Kept::new("counter", 1);
 pub(crate) const DEVICE: Kept<u64, Device> = Kept::new("device", 2);
@@ -99,10 +104,37 @@ pub(crate) const AUDIT_END: Kept<&str, AuditMark> = Kept::new("audit_end", 1);
 pub(crate) const ANSWER: Kept<&[u8], StoredAnswer> = Kept::new("answer", 1);
 pub(crate) const FACTS: Kept<u64, Facts> = Kept::new("facts", 1);
 pub(crate) const ADDRESS: Kept<&str, IpAddr> = Kept::new("address", 1);
-pub(crate) const TOTALS: Kept<u32, Totals> = Kept::new("totals", 1);
-pub(crate) const TRACK: Kept<u32, TrackKey> = Kept::new("track", 1);
-pub(crate) const STATE: Kept<u32, TrackState> = Kept::new("state", 1);
-pub(crate) const COLUMNS: Kept<u32, ColumnsEntry> = Kept::new("columns", 1);
+pub(crate) const GROUP: Kept<u32, KeptGroup> = Kept::new("group", 1);
+pub(crate) const SEGMENT: Kept<u64, KeptSegment> = Kept::new("segment", 1);
+
+/// Every table.
+pub(crate) const ALL: &[&dyn Table] = &[
+    &COUNTER,
+    &DEVICE,
+    &CREDENTIAL,
+    &CREDENTIAL_PLAIN,
+    &RULE,
+    &ALERT,
+    &ALERT_PAST,
+    &QUEUED,
+    &PARKED,
+    &DELIVERED,
+    &USER,
+    &TENANT,
+    &TOKEN,
+    &POLICY,
+    &SESSION,
+    &SECRET,
+    &KEY_RING,
+    &AUDIT,
+    &AUDIT_END,
+    &ANSWER,
+    &FACTS,
+    &ADDRESS,
+    &GROUP,
+    &SERIES,
+    &SEGMENT,
+];
 
 /// Keys of [`COUNTER`].
 pub(crate) const SCHEMA_KEY: &str = "schema";
@@ -115,6 +147,8 @@ pub(crate) const DENIED: &str = "denied";
 pub(crate) const DENIED_DROPPED: &str = "denied_dropped";
 pub(crate) const DENIED_TOLD: &str = "denied_told";
 pub(crate) const WIPE: &str = "wipe";
+pub(crate) const CHECKPOINT: &str = "samples_checkpoint";
+pub(crate) const NEXT_SEGMENT: &str = "samples_next_segment";
 
 /// The key of tables that have one row.
 pub(crate) const ONLY: u32 = 0;
@@ -136,45 +170,4 @@ impl AuditMark {
         seq: 0,
         hash: Digest([0; 32]),
     };
-}
-
-/// What the sample tables hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Totals {
-    /// Polls' rows, in chunks or not.
-    pub(crate) rows: u64,
-    /// Values in them, those that were not measured included.
-    pub(crate) samples: u64,
-    pub(crate) chunks: u64,
-    /// Of `samples`, those in chunks.
-    pub(crate) chunk_samples: u64,
-    /// What the chunks take, checksums included.
-    pub(crate) chunk_bytes: u64,
-}
-
-/// Whose samples a track has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TrackKey {
-    pub(crate) group: GroupKey,
-}
-
-/// How far a track is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct TrackState {
-    /// The newest row's time in ms; 0 if there is none.
-    pub(crate) newest: u64,
-    /// Rows that are not yet in chunks.
-    pub(crate) run: u32,
-    /// Up to this row, in ms, history was removed because of its age.
-    pub(crate) trimmed: u64,
-    /// How the latest asking went.
-    pub(crate) outcome: Option<Outcome>,
-}
-
-/// What is known of columns without reading their series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ColumnsEntry {
-    pub(crate) fingerprint: u64,
-    /// When a row was last written with them, in ms, exact to a day.
-    pub(crate) used: u64,
 }

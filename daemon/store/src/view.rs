@@ -6,10 +6,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use model::{DeviceId, Facts, GroupKey, Outcome, Reading};
+use model::{DeviceId, Facts, GroupKey, Outcome, PollRow, Reading};
 use tokio::sync::watch;
-
-use crate::samples::write::{Ready, reading};
 
 /// Reports that [`CommittedSince`] reaches back to: seconds at the design
 /// size. Who is further behind looks at all readings once.
@@ -42,6 +40,15 @@ pub struct CommittedSince {
     pub missed: bool,
 }
 
+/// A report as the writer passes it on: columns interned, facts only if new.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    pub(crate) group: GroupKey,
+    pub(crate) outcome: Outcome,
+    pub(crate) row: Option<PollRow>,
+    pub(crate) facts: Option<Arc<Facts>>,
+}
+
 #[derive(Default)]
 struct Group {
     outcome: Option<Outcome>,
@@ -59,7 +66,6 @@ pub(crate) struct View {
     groups: RwLock<HashMap<GroupKey, Group>>,
     facts: RwLock<HashMap<DeviceId, Arc<Facts>>>,
     addresses: RwLock<HashMap<String, IpAddr>>,
-    tracks: RwLock<HashMap<GroupKey, Vec<u32>>>,
     ring: Mutex<Ring>,
     committed: watch::Sender<u64>,
 }
@@ -73,21 +79,24 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl View {
+    /// What there is at a start: each group with its note and its newest rows.
     pub(crate) fn new(
-        outcomes: HashMap<GroupKey, Option<Outcome>>,
-        mut readings: HashMap<GroupKey, Reading>,
+        newest: Vec<(GroupKey, Vec<u8>, Vec<PollRow>)>,
         facts: HashMap<DeviceId, Arc<Facts>>,
         addresses: HashMap<String, IpAddr>,
     ) -> View {
-        let groups = outcomes.into_iter().map(|(key, outcome)| {
-            let reading = readings.remove(&key).map(Arc::new);
+        let groups = newest.into_iter().map(|(key, note, mut rows)| {
+            rows.sort_by_key(|row| row.at);
+            let row = rows.pop();
+            let reading = row.map(|row| Arc::new(reading(row, rows.last())));
+            // of another version: it is known again after the next asking
+            let outcome = postcard::from_bytes(&note).ok();
             (key, Group { outcome, reading })
         });
         View {
             groups: RwLock::new(groups.collect()),
             facts: RwLock::new(facts),
             addresses: RwLock::new(addresses),
-            tracks: RwLock::default(),
             ring: Mutex::default(),
             committed: watch::channel(0).0,
         }
@@ -120,14 +129,6 @@ impl View {
         }
         addresses.insert(host.to_owned(), ip);
         true
-    }
-
-    pub(crate) fn tracks(&self, group: GroupKey) -> Vec<u32> {
-        read(&self.tracks).get(&group).cloned().unwrap_or_default()
-    }
-
-    pub(crate) fn set_tracks(&self, tracks: HashMap<GroupKey, Vec<u32>>) {
-        *write(&self.tracks) = tracks;
     }
 
     pub(crate) fn committed(&self) -> watch::Receiver<u64> {
@@ -181,6 +182,11 @@ impl View {
         self.committed.send_replace(newest);
     }
 
+    /// Forgets what was measured of a device, until more is.
+    pub(crate) fn forget(&self, device: DeviceId) {
+        write(&self.groups).retain(|group, _| group.device != device);
+    }
+
     fn remember(&self, seen: Vec<(GroupKey, Outcome, Option<Arc<Reading>>)>) -> u64 {
         let mut ring = self.ring();
         for (group, outcome, reading) in seen {
@@ -198,6 +204,23 @@ impl View {
         }
         ring.newest
     }
+}
+
+/// `row` beside the values of the one before, in its own columns.
+pub(crate) fn reading(row: PollRow, previous: Option<&PollRow>) -> Reading {
+    let previous = previous.map(|before| (before.at, in_columns_of(&row, before)));
+    Reading { row, previous }
+}
+
+fn in_columns_of(row: &PollRow, before: &PollRow) -> Arc<[f64]> {
+    if Arc::ptr_eq(&row.columns, &before.columns) {
+        return before.values.clone();
+    }
+    let had = before.columns.series().iter().zip(before.values.iter());
+    let had: HashMap<_, f64> = had.map(|(key, value)| (key, *value)).collect();
+    let own = row.columns.series().iter();
+    own.map(|key| had.get(key).copied().unwrap_or(f64::NAN))
+        .collect()
 }
 
 #[cfg(test)]
@@ -223,18 +246,12 @@ mod tests {
                 },
                 row: None,
                 facts: None,
-                doubtful: false,
             })
             .collect()
     }
 
     fn empty() -> View {
-        View::new(
-            HashMap::new(),
-            HashMap::new(),
-            HashMap::new(),
-            HashMap::new(),
-        )
+        View::new(Vec::new(), HashMap::new(), HashMap::new())
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::support::*;
 use crate::audit::{settle, verify};
 use crate::disk::begin_write;
 use crate::record;
+use crate::record::Table;
 use crate::tables::{ANCHOR, AUDIT, AUDIT_END, AuditMark, HEAD};
 use crate::{AuditAsk, AuditVerdict, OutcomeIs, Store, StoreOptions};
 
@@ -230,7 +231,7 @@ impl Log {
         self.change(|txn| {
             txn.delete_table(AUDIT.definition()).unwrap();
             txn.delete_table(AUDIT_END.definition()).unwrap();
-            AUDIT.create(txn).unwrap();
+            Table::create(&AUDIT, txn).unwrap();
             for line in &self.lines {
                 AUDIT.put(txn, line.seq, line).unwrap();
             }
@@ -632,7 +633,7 @@ fn lines_beyond_the_limit_are_dropped_and_counted() {
 fn lines_wait_while_the_disk_fails_and_are_written_once() {
     let home = Home::new();
     let disk = SimDisk::with_empty_store();
-    let store = Store::open_on(home.options(), Box::new(disk.clone()), QUICK, NOW).unwrap();
+    let store = Store::open_on(home.options(), disk.parts(), QUICK, NOW).unwrap();
     disk.fail_with(Some(ErrorKind::StorageFull));
     for n in 0..20 {
         store.try_note_audit(by(), note("a.b", &format!("c:{n}")), NOW);
@@ -649,7 +650,7 @@ fn a_write_that_fails_at_any_place_writes_each_line_once() {
     for writes in 1..40 {
         let home = Home::new();
         let disk = SimDisk::with_empty_store();
-        let store = Store::open_on(home.options(), Box::new(disk.clone()), QUICK, NOW).unwrap();
+        let store = Store::open_on(home.options(), disk.parts(), QUICK, NOW).unwrap();
         disk.fail_once_in(writes);
         for n in 0..6 {
             store.try_note_audit(by(), note("a.b", &format!("c:{n}")), NOW);
@@ -666,7 +667,7 @@ fn a_write_that_fails_at_any_place_writes_each_line_once() {
         assert_eq!(store.people().users().count(), 6);
         assert_eq!(store.verify_audit().unwrap().broken, None, "write {writes}");
         store.close().unwrap();
-        let store = Store::open_on(home.options(), Box::new(disk), QUICK, NOW).unwrap();
+        let store = Store::open_on(home.options(), disk.parts(), QUICK, NOW).unwrap();
         assert_eq!(store.verify_audit().unwrap().lines, 12, "write {writes}");
     }
 }

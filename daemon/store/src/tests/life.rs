@@ -596,7 +596,7 @@ fn facts_and_addresses_are_kept_and_written_only_when_they_change() {
         ..Default::default()
     };
     let send_facts = |at: u64, name: &str| {
-        let mut report = report(icmp(1), Timestamp(at), &["x"], &[1.0]);
+        let mut report = report(icmp(1), Timestamp(NOW.0 + at), &["x"], &[1.0]);
         report.facts = Some(facts(name, Timestamp(at)));
         send(&store, report);
         store.facts(DeviceId(1)).unwrap().changed
@@ -642,7 +642,10 @@ fn a_store_is_only_read_by_its_owner() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(beside, BTreeSet::from(["sotp.redb".to_owned()]));
+    let expected = ["sotp.redb", "sotp.samples"].map(str::to_owned);
+    assert_eq!(beside, BTreeSet::from(expected));
+    let samples = std::fs::metadata(home.options().samples_dir()).unwrap();
+    assert_eq!(samples.permissions().mode() & 0o777, 0o700);
 }
 
 #[test]
@@ -689,7 +692,7 @@ fn what_was_accepted_is_written_before_the_store_closes() {
     )
     .unwrap();
     for at in 1..=5u32 {
-        let at_ms = Timestamp(u64::from(at) * 1000);
+        let at_ms = Timestamp(NOW.0 + u64::from(at) * 1000);
         let report = report(icmp(1), at_ms, &["x"], &[f64::from(at)]);
         store.try_reserve().unwrap().send(report);
     }

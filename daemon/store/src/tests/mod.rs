@@ -3,6 +3,7 @@
 mod audit;
 mod damage;
 mod disk_full;
+mod golden;
 mod life;
 mod migration;
 mod peek;
@@ -11,4 +12,5 @@ mod power_loss;
 mod samples;
 mod secrets;
 mod sim;
+mod snapshot;
 mod support;

@@ -93,7 +93,7 @@ fn write_judgement(store: &Store, n: u32, done: &mut Vec<u32>) -> bool {
     written
 }
 
-/// Twenty rows at once, so that chunks are made often.
+/// Twenty rows at once, and a cut now and then.
 fn write_samples(store: &Store, n: u32, done: &mut Vec<u32>) -> bool {
     for row in 0..20 {
         let at = time_of(n, row + 1);
@@ -107,6 +107,10 @@ fn write_samples(store: &Store, n: u32, done: &mut Vec<u32>) -> bool {
     });
     let written = store.stats().health == StoreHealth::Ok;
     done.extend(written.then_some(n));
+    if n.is_multiple_of(7) {
+        // the power may go
+        let _ = store.samples().cut();
+    }
     written
 }
 
@@ -155,7 +159,12 @@ fn missing(store: &Store, done: &Acknowledged) -> Option<String> {
     if verdict.broken.is_some() || verdict.lines != lines as u64 {
         return Some(format!("the audit log does not fit: {verdict:?}"));
     }
-    let points = points(store, 1);
+    let selected = selected(store, 1, 0, u64::MAX);
+    if let Some(missing) = selected.missing.first() {
+        return Some(missing.why.clone());
+    }
+    let first = selected.series.into_iter().next();
+    let points = first.map_or(Vec::new(), |series| series.points);
     for n in &done.samples {
         let first = time_of(*n, 1);
         let there = points.iter().skip_while(|point| point.at < first).take(20);
@@ -181,11 +190,15 @@ fn run(seed: u64, options: &StoreOptions, forgetful: bool) -> Option<String> {
             disk.forget_syncs();
         }
         if life < 3 {
+            // whichever comes first; the other part ends with it
             disk.crash_in(5 + dice.below(400) as u64);
+            disk.fs.crash_in(5 + dice.below(300) as u64);
         }
-        match Store::open_on(options.clone(), Box::new(disk.clone()), QUICK, NOW) {
+        match Store::open_on(options.clone(), disk.parts(), QUICK, NOW) {
             Ok(store) => {
-                if let Some(wrong) = missing(&store, &done) {
+                let wrong = missing(&store, &done);
+                // the power may go while we look
+                if let Some(wrong) = wrong.filter(|_| !disk.is_dead()) {
                     return Some(format!("life {life}: {wrong}"));
                 }
                 if life < 3 {
@@ -195,10 +208,10 @@ fn run(seed: u64, options: &StoreOptions, forgetful: bool) -> Option<String> {
                 // the power may be gone
                 let _ = store.close();
             }
-            Err(OpenError::Io { .. }) if disk.is_dead() => {}
+            Err(OpenError::Io { .. } | OpenError::Samples { .. }) if disk.is_dead() => {}
             Err(error) => return Some(format!("life {life}: {error}")),
         }
-        disk = SimDisk::new(disk.after_power_cut(&mut dice));
+        disk = disk.after_power_cut(&mut dice);
     }
     None
 }

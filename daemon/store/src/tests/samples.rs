@@ -1,12 +1,10 @@
-//! Samples: in, out, over restarts, through a clock that is set back, and
-//! away when they are too old.
+//! Samples: in, out, over restarts and cuts, through a clock that is set back,
+//! and away when somebody deletes them.
 
-use std::time::Duration;
-
-use model::{Breaks, Failure, FailureKind, PollReport, Timestamp};
+use model::{Breaks, DeviceId, Failure, FailureKind, PollReport, Timestamp};
 
 use super::support::*;
-use crate::{ReadError, Select, Store, StoreOptions};
+use crate::{Refusal, Store};
 
 const MINUTE: u64 = 60_000;
 
@@ -20,17 +18,21 @@ fn feed(store: &Store, device: u64, minutes: std::ops::Range<u32>) {
     }
 }
 
+fn later(seconds: u64) -> Timestamp {
+    Timestamp(NOW.0 + seconds * 1_000)
+}
+
 fn settled(store: &Store, rows: u64) {
     until("the rows", || (store.stats().rows >= rows).then_some(()));
 }
 
 #[test]
-fn history_reads_back_over_chunks_rows_and_restarts() {
+fn history_reads_back_over_cuts_and_restarts() {
     let home = Home::new();
     let store = home.open();
     feed(&store, 1, 0..500);
     settled(&store, 500);
-    assert!(store.stats().chunks >= 7, "{:?}", store.stats());
+    store.samples().cut().unwrap();
     let check = |store: &Store| {
         let points = points(store, 1);
         assert_eq!(points.len(), 500);
@@ -68,52 +70,26 @@ fn any_part_of_history_can_be_asked_for() {
         (20, 20),
         (30, 20),
     ] {
-        let found = store.select(&Select {
-            from: Timestamp(NOW.0 + from * MINUTE),
-            until: Timestamp(NOW.0 + until * MINUTE),
-            ..all_of(1)
-        });
-        let found = found
-            .unwrap()
+        let (first, last) = (NOW.0 + from * MINUTE, NOW.0 + until * MINUTE);
+        let found = select(&store, 1, first, last)
             .pop()
             .map_or(0, |series| series.points.len() as u64);
         let expected = until.min(300).saturating_sub(from);
         assert_eq!(found, expected, "{from}..{until}");
     }
-    let error = store
-        .select(&Select {
-            max_points: 299,
-            ..all_of(1)
-        })
-        .unwrap_err();
-    assert!(
-        matches!(error, ReadError::TooMany { points: 299 }),
-        "{error}"
-    );
-    let other = Select {
-        metric: Some("y".into()),
-        ..all_of(1)
-    };
-    assert_eq!(store.select(&other).unwrap(), []);
-    assert_eq!(store.select(&all_of(2)).unwrap(), []);
+    assert_eq!(select(&store, 2, 0, u64::MAX), []);
 }
 
 #[test]
 fn the_newest_reading_and_outcome_are_the_same_after_a_restart() {
     let home = Home::new();
     let store = home.open();
-    send(
-        &store,
-        report(icmp(1), Timestamp(1_000), &["x", "y"], &[1.0, 10.0]),
-    );
+    send(&store, report(icmp(1), later(1), &["x", "y"], &[1.0, 10.0]));
     // another set of columns: y is gone, z is new
-    send(
-        &store,
-        report(icmp(1), Timestamp(2_000), &["z", "x"], &[5.0, 3.0]),
-    );
+    send(&store, report(icmp(1), later(2), &["z", "x"], &[5.0, 3.0]));
     let failed = PollReport {
         row: None,
-        ..report(icmp(1), Timestamp(3_000), &[], &[])
+        ..report(icmp(1), later(3), &[], &[])
     };
     let failed = PollReport {
         outcome: model::Outcome {
@@ -128,13 +104,13 @@ fn the_newest_reading_and_outcome_are_the_same_after_a_restart() {
     send(&store, failed);
     let check = |store: &Store| {
         let reading = store.reading(icmp(1)).unwrap();
-        assert_eq!(reading.row.at, Timestamp(2_000));
+        assert_eq!(reading.row.at, later(2));
         assert_eq!(reading.value(1), Some(2.0), "x rose by 2 in a second");
         assert_eq!(reading.value(0), None, "z has no value before");
         let (at, before) = reading.previous.as_ref().unwrap();
-        assert_eq!((*at, before[1]), (Timestamp(1_000), 1.0));
+        assert_eq!((*at, before[1]), (later(1), 1.0));
         let outcome = store.outcome(icmp(1)).unwrap();
-        assert_eq!(outcome.at, Timestamp(3_000));
+        assert_eq!(outcome.at, later(3));
         assert_eq!(outcome.failure.unwrap().kind, FailureKind::Resolution);
         assert!(store.reading(icmp(2)).is_none());
     };
@@ -148,10 +124,10 @@ fn equal_columns_are_one_in_memory_also_after_a_restart() {
     let home = Home::new();
     let store = home.open();
     for device in 1..=3 {
-        for at in [1_000, 2_000] {
+        for second in [1, 2] {
             send(
                 &store,
-                report(icmp(device), Timestamp(at), &["x", "y"], &[1.0, 2.0]),
+                report(icmp(device), later(second), &["x", "y"], &[1.0, 2.0]),
             );
         }
     }
@@ -185,15 +161,14 @@ fn what_was_not_measured_has_no_point_and_a_break_is_on_the_next_one() {
             send(&store, report);
         }
     }
-    assert!(store.stats().chunks > 0);
-    let points = points(&store, 1);
-    assert_eq!(points.len(), 100);
-    for (place, point) in points.iter().enumerate() {
-        assert_eq!(
-            point.broken,
-            [false, false, true, true, false][place % 5],
-            "{place}"
-        );
+    for _ in 0..2 {
+        let points = points(&store, 1);
+        assert_eq!(points.len(), 100);
+        for (place, point) in points.iter().enumerate() {
+            let broken = [false, false, true, true, false][place % 5];
+            assert_eq!(point.broken, broken, "{place}");
+        }
+        store.samples().cut().unwrap();
     }
 }
 
@@ -248,101 +223,107 @@ fn a_clock_that_was_in_the_future_for_a_moment_does_not_spoil_history() {
     send(&store, report(icmp(1), far, &["x"], &[70.0]));
     feed(&store, 1, 11..100);
     settled(&store, 100);
-    let found = store
-        .select(&Select {
-            until: far,
-            ..all_of(1)
-        })
-        .unwrap();
+    let found = select(&store, 1, 0, far.0);
     assert_eq!(found[0].points.len(), 99);
     assert_eq!(points(&store, 1).len(), 100);
 }
 
 #[test]
-fn a_clock_that_jumps_without_end_fills_nothing() {
+fn a_clock_that_jumps_without_end_loses_nothing() {
     let home = Home::new();
     let store = home.open();
-    let count = u64::from(crate::samples::write::MAX_TRACKS) + 50;
-    for n in 0..count {
-        send(
-            &store,
-            report(icmp(1), Timestamp(NOW.0 - n), &["x"], &[1.0]),
-        );
+    for n in 0..300 {
+        let at = Timestamp(NOW.0 - n);
+        send(&store, report(icmp(1), at, &["x"], &[1.0]));
     }
-    assert_eq!(points(&store, 1).len() as u64, count - 50);
+    assert_eq!(points(&store, 1).len(), 300);
     let newest = store.reading(icmp(1)).unwrap();
-    assert_eq!(newest.row.at, Timestamp(NOW.0 - count + 1), "still visible");
+    assert_eq!(newest.row.at, Timestamp(NOW.0 - 299), "visible");
 }
 
 #[test]
-fn what_is_too_old_goes_and_nothing_else() {
-    let home = Home::new();
-    let hour = Duration::from_secs(3_600);
-    let options = StoreOptions {
-        keep_samples: 10 * hour,
-        ..home.options()
-    };
-    let store = open_quick(options.clone());
-    feed(&store, 1, 0..600);
-    feed(&store, 2, 0..5);
-    settled(&store, 605);
-    // twenty hours on, device 1 still answers now and then
-    let mut minute = 1_200;
-    let kept = until("old chunks to go", || {
-        minute += 1;
-        feed(&store, 1, minute..minute + 1);
-        block_on(store.heartbeat()).unwrap();
-        let points = points(&store, 1);
-        (points[0].at.0 > NOW.0 + 540 * MINUTE).then_some(points)
-    });
-    assert!(
-        kept.iter()
-            .any(|point| point.at.0 >= NOW.0 + 1_200 * MINUTE)
-    );
-    until("the rows of a silent device to go", || {
-        minute += 1;
-        feed(&store, 1, minute..minute + 1);
-        block_on(store.heartbeat()).unwrap();
-        points(&store, 2).is_empty().then_some(())
-    });
-    let stats = store.stats();
-    assert_eq!(stats.rows, points(&store, 1).len() as u64);
-    store.close().unwrap();
-    let store = Store::open(options, NOW).unwrap();
-    assert!(points(&store, 2).is_empty());
-    feed(&store, 2, 2_000..2_003);
-    until("new rows", || (points(&store, 2).len() == 3).then_some(()));
-}
-
-#[test]
-fn columns_stay_as_long_as_a_chunk_has_them_whatever_the_clock_says() {
+fn rows_alone_are_no_commit_of_the_file() {
     let home = Home::new();
     let store = home.open();
-    feed(&store, 1, 0..300);
-    settled(&store, 300);
-    for minute in 300..400u32 {
+    create(&store, "d1", "10.0.0.1");
+    let commits = store.stats().commits;
+    feed(&store, 1, 0..50);
+    settled(&store, 50);
+    for minute in 50..60u32 {
         let at = Timestamp(NOW.0 + u64::from(minute) * MINUTE);
-        send(&store, report(icmp(1), at, &["y", "z"], &[1.0, 2.0]));
+        send(&store, report(icmp(1), at, &["x"], &[1.0]));
     }
-    // the clock is years ahead, until all that is too old by it has gone
-    let mut far = NOW.0 + 20 * 365 * 86_400_000;
-    until("history to go", || {
-        far += MINUTE;
-        send(
-            &store,
-            report(icmp(1), Timestamp(far), &["y", "z"], &[1.0, 2.0]),
-        );
-        let found = store.select(&all_of(1)).unwrap();
-        let x = found.iter().any(|series| &*series.key.metric == "x");
-        (!x).then_some(())
-    });
+    assert_eq!(store.stats().commits, commits);
+    store.samples().cut().unwrap();
+    assert_eq!(store.stats().commits, commits + 1, "one for a cut");
+    assert_eq!(points(&store, 1).len(), 60);
 }
 
 #[test]
-fn wide_rows_are_cut_into_pieces_and_read_back() {
+fn two_stores_share_nothing() {
+    let (one, other) = (Home::new(), Home::new());
+    let (first, second) = (one.open(), other.open());
+    assert_ne!(one.options().samples_dir(), other.options().samples_dir());
+    feed(&first, 1, 0..10);
+    settled(&first, 10);
+    first.samples().cut().unwrap();
+    assert!(points(&second, 1).is_empty());
+    let segments = |home: &Home| {
+        let dir = home.options().samples_dir().join("seg");
+        std::fs::read_dir(dir).map_or(0, Iterator::count)
+    };
+    assert_eq!((segments(&one), segments(&other)), (1, 0));
+    // also side by side in one directory
+    let beside = crate::StoreOptions {
+        path: one.path().with_file_name("other.redb"),
+        ..one.options()
+    };
+    let third = Store::open(beside, NOW).unwrap();
+    assert!(points(&third, 1).is_empty());
+    assert_eq!(points(&first, 1).len(), 10);
+}
+
+#[test]
+fn samples_that_somebody_deletes_are_gone_and_the_log_tells_who_did_it() {
     let home = Home::new();
     let store = home.open();
-    let names: Vec<String> = (0..5_000).map(|n| format!("metric_{n}")).collect();
+    create(&store, "d1", "10.0.0.1");
+    create(&store, "d2", "10.0.0.2");
+    for device in [1, 2] {
+        feed(&store, device, 0..10);
+    }
+    settled(&store, 20);
+    store.samples().cut().unwrap();
+    feed(&store, 1, 10..20);
+    settled(&store, 30);
+    let refused = store.forget_samples(by(), DeviceId(9), NOW);
+    assert!(matches!(
+        super::support::refused(refused),
+        Refusal::NoSuchDevice { .. }
+    ));
+    assert_eq!(store.forget_samples(by(), DeviceId(1), NOW).unwrap(), 1);
+    assert!(store.reading(icmp(1)).is_none());
+    let told = |store: &Store| {
+        let lines = audit_lines(store);
+        let lines = lines.iter().filter(|line| line.action == "metrics.delete");
+        lines.map(|line| line.object.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&store), ["device:d1"]);
+    feed(&store, 1, 30..33);
+    until("new rows", || (points(&store, 1).len() == 3).then_some(()));
+    store.close().unwrap();
+    let store = home.open();
+    assert_eq!((points(&store, 1).len(), points(&store, 2).len()), (3, 10));
+    assert_eq!(store.forget_samples(by(), DeviceId(1), NOW).unwrap(), 1);
+    assert_eq!(told(&store), ["device:d1", "device:d1"]);
+    assert_eq!(store.verify_audit().unwrap().broken, None);
+}
+
+#[test]
+fn wide_rows_read_back() {
+    let home = Home::new();
+    let store = home.open();
+    let names: Vec<String> = (0..5_000).map(|n| format!("metric_{n:04}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     for minute in 0..60u32 {
         let at = Timestamp(NOW.0 + u64::from(minute) * MINUTE);
@@ -351,10 +332,9 @@ fn wide_rows_are_cut_into_pieces_and_read_back() {
             .collect();
         send(&store, report(icmp(1), at, &names, &values));
     }
-    assert!(store.stats().chunks > 0);
     store.close().unwrap();
     let store = home.open();
-    let found = store.select(&all_of(1)).unwrap();
+    let found = select(&store, 1, 0, u64::MAX);
     assert_eq!(found.len(), 5_000);
     for (n, series) in (0..5_000u32).zip(&found) {
         assert_eq!(series.points.len(), 60);

@@ -233,7 +233,7 @@ const BATCH: usize = 5;
 fn filled() -> Vec<u8> {
     let disk = SimDisk::with_empty_store();
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open_on(options(folder.path()), Box::new(disk.clone()), QUICK, NOW).unwrap();
+    let store = Store::open_on(options(folder.path()), disk.parts(), QUICK, NOW).unwrap();
     block_on(store.put_key_ring(by(), ring(&["k1"]), 0, NOW)).unwrap();
     for n in 0..SECRETS {
         let (first, second) = (format!("a{n}"), format!("b{n}"));
@@ -301,7 +301,7 @@ fn a_rotation_that_is_cut_off_anywhere_leaves_every_secret_whole_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let open = |disk: &SimDisk| {
         let options = options(folder.path());
-        Store::open_on(options, Box::new(disk.clone()), QUICK, NOW)
+        Store::open_on(options, disk.parts(), QUICK, NOW)
     };
     let mut cut_off = 0;
     for writes in 1..120 {
@@ -317,7 +317,7 @@ fn a_rotation_that_is_cut_off_anywhere_leaves_every_secret_whole_and_goes_on() {
             Err(OpenError::Io { .. }) => {}
             Err(error) => panic!("{story}: {error}"),
         }
-        let disk = SimDisk::new(disk.after_power_cut(&mut dice));
+        let disk = disk.after_power_cut(&mut dice);
         let store = open(&disk).unwrap();
         assert_whole(&store, &story);
         rotate(&store).unwrap();

@@ -1,13 +1,18 @@
 //! A disk that fails on purpose: it loses, reorders and tears what was not
 //! synced when the power goes, runs full, and gives I/O errors.
+//!
+//! The store's file is on one part of it and the samples are on the other; the
+//! power goes for both at the same moment.
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use ::samples::fs::Fs;
 use redb::StorageBackend;
+use wal::fs::sim::SimFs;
 
-use crate::disk::Medium;
+use crate::disk::{Copier, Medium};
 use crate::error::Fault;
 
 /// xorshift64: the same numbers from the same seed, everywhere.
@@ -49,16 +54,26 @@ struct Inner {
     fail_in: Option<u64>,
     /// What every write gets.
     fails_with: Option<io::ErrorKind>,
+    /// The other part of the disk.
+    fs: SimFs,
 }
 
 /// See the module. Clones are the same disk.
 #[derive(Clone)]
-pub(super) struct SimDisk(Arc<Mutex<Inner>>);
+pub(super) struct SimDisk {
+    inner: Arc<Mutex<Inner>>,
+    /// Where the samples are.
+    pub(super) fs: SimFs,
+}
 
 impl SimDisk {
-    /// A disk with an image on it.
+    /// A disk with an image of the file on it, and no samples.
     pub(super) fn new(image: Vec<u8>) -> SimDisk {
-        SimDisk(Arc::new(Mutex::new(Inner {
+        SimDisk::with(image, SimFs::default())
+    }
+
+    fn with(image: Vec<u8>, fs: SimFs) -> SimDisk {
+        let inner = Inner {
             durable: image.clone(),
             view: image,
             pending: Vec::new(),
@@ -67,7 +82,27 @@ impl SimDisk {
             forgetful: false,
             fail_in: None,
             fails_with: None,
-        })))
+            fs: fs.clone(),
+        };
+        SimDisk {
+            inner: Arc::new(Mutex::new(inner)),
+            fs,
+        }
+    }
+
+    /// A copy of it with another image of the file.
+    pub(super) fn with_image(&self, image: Vec<u8>) -> SimDisk {
+        SimDisk::with(image, self.fs.after_kill())
+    }
+
+    /// A copy of it as it reads now, on a disk that works.
+    pub(super) fn copied(&self) -> SimDisk {
+        self.with_image(self.image())
+    }
+
+    /// As a store wants it.
+    pub(super) fn parts(&self) -> (Box<dyn Medium>, Arc<dyn Fs>) {
+        (Box::new(self.clone()), Arc::new(self.fs.clone()))
     }
 
     pub(super) fn with_empty_store() -> SimDisk {
@@ -75,15 +110,17 @@ impl SimDisk {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap()
+        self.inner.lock().unwrap()
     }
 
+    /// Lets the power go after so many writes to the file.
     pub(super) fn crash_in(&self, writes: u64) {
         self.lock().crash_in = Some(writes);
     }
 
     pub(super) fn forget_syncs(&self) {
         self.lock().forgetful = true;
+        self.fs.forget_syncs();
     }
 
     /// Lets the `writes`-th write or sync from now on fail, and none after it.
@@ -91,8 +128,10 @@ impl SimDisk {
         self.lock().fail_in = Some(writes);
     }
 
+    /// What every write gets, to the file and of samples.
     pub(super) fn fail_with(&self, kind: Option<io::ErrorKind>) {
         self.lock().fails_with = kind;
+        self.fs.fail_with(kind);
     }
 
     /// What reads see.
@@ -101,13 +140,20 @@ impl SimDisk {
     }
 
     pub(super) fn is_dead(&self) -> bool {
-        self.lock().dead
+        self.lock().dead || self.fs.is_dead()
+    }
+
+    /// The disk after a power cut.
+    pub(super) fn after_power_cut(&self, dice: &mut Dice) -> SimDisk {
+        let image = self.image_after_power_cut(dice);
+        let fs = self.fs.after_power_cut(dice.below(usize::MAX) as u64);
+        SimDisk::with(image, fs)
     }
 
     /// What is on the platter after a power cut: everything synced, and of the
     /// rest whatever chance kept, in sectors of 512 bytes. Lengths are the file
     /// system's and stay in order.
-    pub(super) fn after_power_cut(&self, dice: &mut Dice) -> Vec<u8> {
+    fn image_after_power_cut(&self, dice: &mut Dice) -> Vec<u8> {
         let inner = self.lock();
         let mode = dice.below(4);
         let lens = inner.pending.iter().filter_map(|pending| match pending {
@@ -159,9 +205,13 @@ impl Inner {
     fn tick(&mut self) -> io::Result<()> {
         if let Some(left) = &mut self.crash_in {
             *left = left.saturating_sub(1);
-            self.dead |= *left == 0;
+            if *left == 0 {
+                self.dead = true;
+                self.fs.crash_in(1);
+            }
         }
-        if self.dead {
+        if self.dead || self.fs.is_dead() {
+            self.dead = true;
             return Err(io::Error::other("the power is gone"));
         }
         if let Some(left) = &mut self.fail_in {
@@ -188,7 +238,21 @@ impl Medium for SimDisk {
     }
 
     fn length(&self) -> u64 {
-        self.bytes()
+        Medium::bytes(self)
+    }
+
+    fn copier(&self) -> Box<dyn Copier> {
+        Box::new(self.clone())
+    }
+}
+
+impl Copier for SimDisk {
+    fn bytes(&self) -> u64 {
+        self.lock().view.len() as u64
+    }
+
+    fn copy(&self, _suffix: &str) -> io::Result<()> {
+        self.lock().tick()
     }
 }
 

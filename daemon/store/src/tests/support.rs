@@ -1,11 +1,13 @@
 //! A store in a folder of its own, and things to put in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use ::samples::fs::{Fs, RealFs};
+use ::samples::{Matcher, MatcherKind, Point, Select, Selected, SelectedSeries, Selector};
 use model::{
     Actor, Alert, AlertId, AlertState, AuditDraft, AuditOutcome, AuditRecord, Binding, Breaks, By,
     Channel, Check, Columns, CredentialKind, CredentialName, CredentialRecord, Delivery,
@@ -18,7 +20,7 @@ use model::{
 
 use crate::disk::{self, FileMedium};
 use crate::writer::Pace;
-use crate::{AuditAsk, Point, Refusal, Select, Store, StoreOptions, WriteError};
+use crate::{AuditAsk, Refusal, Store, StoreOptions, WriteError};
 
 /// When the stories play.
 pub(super) const NOW: Timestamp = Timestamp(1_795_230_000_000);
@@ -70,7 +72,8 @@ impl Home {
 pub(super) fn open_quick(options: StoreOptions) -> Store {
     disk::create_if_absent(&options.path).unwrap();
     let path = options.path.clone();
-    Store::open_on(options, Box::new(FileMedium { path }), QUICK, NOW).unwrap()
+    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+    Store::open_on(options, (Box::new(FileMedium { path }), fs), QUICK, NOW).unwrap()
 }
 
 /// Runs async calls of the store from a plain test.
@@ -226,20 +229,31 @@ pub(super) fn send(store: &Store, report: PollReport) {
     });
 }
 
-pub(super) fn all_of(device: u64) -> Select {
-    Select {
-        device: DeviceId(device),
-        metric: None,
-        labels: BTreeMap::new(),
-        from: Timestamp(0),
-        until: Timestamp(u64::MAX),
+/// All series of a device in this time.
+pub(super) fn selected(store: &Store, device: u64, from: u64, until: u64) -> Selected {
+    // every series has a name
+    let any = Matcher::new("__name__", MatcherKind::Matches, ".+").unwrap();
+    let selected = store.samples().select(&Select {
+        selector: &Selector::new(vec![any]),
+        groups: &|group| group.device == DeviceId(device),
+        from: Timestamp(from),
+        until: Timestamp(until),
         max_points: usize::MAX,
-    }
+        max_series: usize::MAX,
+    });
+    selected.unwrap()
+}
+
+/// The same, where all of it can be read.
+pub(super) fn select(store: &Store, device: u64, from: u64, until: u64) -> Vec<SelectedSeries> {
+    let selected = selected(store, device, from, until);
+    assert_eq!(selected.missing, []);
+    selected.series
 }
 
 /// The points of the only series of a device.
 pub(super) fn points(store: &Store, device: u64) -> Vec<Point> {
-    let mut found = store.select(&all_of(device)).unwrap();
+    let mut found = select(store, device, 0, u64::MAX);
     assert!(found.len() <= 1, "{found:?}");
     found.pop().map_or(Vec::new(), |series| series.points)
 }

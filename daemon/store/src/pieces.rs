@@ -4,11 +4,11 @@
 //! bytes takes 8 KiB. A piece is just as long as a page has room for, and the
 //! last one is shorter. The first piece begins with the count of pieces.
 
-use redb::{ReadableTable, Table, TableDefinition};
+use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
-use super::bytes::{Reader, put};
+use crate::bytes::{Reader, put};
 use crate::error::Fault;
-use crate::record::{SEAL_BYTES, seal, unseal};
+use crate::record::{self, SEAL_BYTES, seal, unseal};
 
 /// Number, ms, piece.
 pub(crate) type PieceKey = (u32, u64, u16);
@@ -27,14 +27,10 @@ const VERSION: u8 = 1;
 
 /// A table of bodies in pieces.
 pub(crate) struct Pieces {
-    name: &'static str,
+    pub(crate) name: &'static str,
 }
 
-/// `row`: see [`super::row`].
-pub(crate) const ROW: Pieces = Pieces { name: "row" };
-/// `chunk`: see [`super::chunk`].
-pub(crate) const CHUNK: Pieces = Pieces { name: "chunk" };
-/// `series`: see [`super::columns`].
+/// `series`: see [`crate::columns`].
 pub(crate) const SERIES: Pieces = Pieces { name: "series" };
 
 /// As [`redb::WriteTransaction::open_table`] gives it.
@@ -53,13 +49,13 @@ impl Pieces {
         TableDefinition::new(self.name)
     }
 
-    /// Puts `body` in; gives the bytes that it takes.
+    /// Puts `body` in.
     pub(crate) fn put(
         &self,
         table: &mut Writing<'_>,
         (number, at): (u32, u64),
         body: &[u8],
-    ) -> Result<u64, Fault> {
+    ) -> Result<(), Fault> {
         let room = PIECE_BYTES - SEAL_BYTES;
         let count = (body.len() + COUNT_BYTES).div_ceil(room).max(1);
         if count > MAX_PIECES {
@@ -69,7 +65,6 @@ impl Pieces {
         put(&mut with_count, count as u64);
         with_count.extend_from_slice(body);
 
-        let mut bytes = 0;
         let mut rest = with_count.as_slice();
         for piece in 0..count {
             let (now, later) = rest.split_at(rest.len().min(room));
@@ -77,79 +72,77 @@ impl Pieces {
             let piece = u16::try_from(piece).expect("there are at most MAX_PIECES");
             let key = (number, at, piece);
             let sealed = seal(self.name, &key_bytes(key), VERSION, now);
-            bytes += sealed.len() as u64;
             table.insert(key, sealed.as_slice())?;
-        }
-        Ok(bytes)
-    }
-
-    /// The body under these, if there is one.
-    pub(crate) fn get(
-        &self,
-        table: &impl ReadableTable<PieceKey, &'static [u8]>,
-        (number, at): (u32, u64),
-    ) -> Result<Option<Vec<u8>>, Fault> {
-        let mut found = None;
-        self.scan(table, number, at..=at, |_, body| {
-            found = Some(body);
-            false
-        })?;
-        found.transpose()
-    }
-
-    /// Hands the bodies of `number` from `first` to `last` to `each`, oldest
-    /// first, until it says `false`. A damaged one is handed over as such.
-    pub(crate) fn scan(
-        &self,
-        table: &impl ReadableTable<PieceKey, &'static [u8]>,
-        number: u32,
-        range: std::ops::RangeInclusive<u64>,
-        mut each: impl FnMut(u64, Result<Vec<u8>, Fault>) -> bool,
-    ) -> Result<(), Fault> {
-        let (first, last) = range.into_inner();
-        let mut open: Option<Joining> = None;
-        for row in table.range((number, first, 0)..=(number, last, u16::MAX))? {
-            let (key, sealed) = row?;
-            let (_, at, piece) = key.value();
-            if open.as_ref().is_some_and(|open| open.at != at) {
-                let done = open.take().expect("just looked at");
-                if !each(done.at, done.finish()) {
-                    return Ok(());
-                }
-            }
-            let open = open.get_or_insert_with(|| Joining::new(at));
-            let body = unseal(
-                self.name,
-                &key_bytes((number, at, piece)),
-                VERSION,
-                sealed.value(),
-            );
-            open.add(piece, body);
-        }
-        if let Some(done) = open {
-            each(done.at, done.finish());
         }
         Ok(())
     }
 
-    /// Takes the body under these away; gives the bytes that it took.
+    /// The first body under these numbers or behind them, of whatever number.
+    pub(crate) fn next(
+        &self,
+        table: &impl ReadableTable<PieceKey, &'static [u8]>,
+        (number, at): (u32, u64),
+    ) -> Result<Option<Body>, Fault> {
+        let first = table.range((number, at, 0)..)?.next().transpose()?;
+        let Some((number, at, _)) = first.map(|(key, _)| key.value()) else {
+            return Ok(None);
+        };
+        let mut found = Joining::default();
+        for row in table.range((number, at, 0)..=(number, at, u16::MAX))? {
+            let (key, sealed) = row?;
+            let piece = key.value();
+            let body = unseal(self.name, &key_bytes(piece), VERSION, sealed.value());
+            found.add(piece.2, body);
+        }
+        Ok(Some(Body {
+            key: (number, at),
+            pieces: found.found as u64,
+            body: found.finish(),
+        }))
+    }
+
+    /// Takes the body under these away.
     pub(crate) fn remove(
         &self,
         table: &mut Writing<'_>,
         (number, at): (u32, u64),
-    ) -> Result<u64, Fault> {
-        let mut bytes = 0;
-        table.retain_in((number, at, 0)..=(number, at, u16::MAX), |_, sealed| {
-            bytes += sealed.len() as u64;
-            false
-        })?;
-        Ok(bytes)
+    ) -> Result<(), Fault> {
+        table.retain_in((number, at, 0)..=(number, at, u16::MAX), |_, _| false)?;
+        Ok(())
     }
 }
 
+impl record::Table for Pieces {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn create(&self, txn: &WriteTransaction) -> Result<(), Fault> {
+        txn.open_table(self.definition())?;
+        Ok(())
+    }
+
+    fn copy(&self, from: &ReadTransaction, to: &WriteTransaction) -> Result<u64, Fault> {
+        record::copy(self.definition(), from, to)
+    }
+
+    fn count(&self, txn: &ReadTransaction) -> Result<u64, Fault> {
+        record::count(self.definition(), txn)
+    }
+}
+
+/// A body, put together.
+pub(crate) struct Body {
+    pub(crate) key: (u32, u64),
+    /// In how many pieces it was found.
+    pub(crate) pieces: u64,
+    /// Damage, if some are damaged or missing.
+    pub(crate) body: Result<Vec<u8>, Fault>,
+}
+
 /// A body while its pieces are put together.
+#[derive(Default)]
 struct Joining {
-    at: u64,
     count: usize,
     found: usize,
     body: Vec<u8>,
@@ -157,16 +150,6 @@ struct Joining {
 }
 
 impl Joining {
-    fn new(at: u64) -> Joining {
-        Joining {
-            at,
-            count: 0,
-            found: 0,
-            body: Vec::new(),
-            damage: None,
-        }
-    }
-
     fn add(&mut self, piece: u16, bytes: Result<&[u8], Fault>) {
         if self.damage.is_some() {
             return;
@@ -211,24 +194,29 @@ mod tests {
             .create_with_backend(InMemoryBackend::new())
             .unwrap();
         let txn = db.begin_write().unwrap();
-        test(&mut txn.open_table(ROW.definition()).unwrap());
+        test(&mut txn.open_table(SERIES.definition()).unwrap());
     }
 
     fn body(len: usize) -> Vec<u8> {
         (0..len).map(|n| u8::try_from(n % 251).unwrap()).collect()
     }
 
+    fn get(table: &Writing<'_>, key: (u32, u64)) -> Option<Result<Vec<u8>, Fault>> {
+        let next = SERIES.next(table, key).unwrap();
+        next.filter(|next| next.key == key).map(|next| next.body)
+    }
+
     #[test]
     fn bodies_of_any_length_are_put_together_again() {
         with_table(|table| {
             for len in [0, 1, 4_065, 4_066, 4_067, 4_068, 8_135, 8_136, 100_000] {
-                ROW.put(table, (7, len as u64), &body(len)).unwrap();
-                let back = ROW.get(table, (7, len as u64)).unwrap();
-                assert_eq!(back, Some(body(len)), "{len}");
+                SERIES.put(table, (7, len as u64), &body(len)).unwrap();
+                let back = get(table, (7, len as u64)).unwrap().unwrap();
+                assert!(back == body(len), "{len}");
             }
-            assert_eq!(ROW.get(table, (8, 1)).unwrap(), None);
-            ROW.remove(table, (7, 100_000)).unwrap();
-            assert_eq!(ROW.get(table, (7, 100_000)).unwrap(), None);
+            assert!(get(table, (8, 1)).is_none());
+            SERIES.remove(table, (7, 100_000)).unwrap();
+            assert!(get(table, (7, 100_000)).is_none());
         });
     }
 
@@ -237,35 +225,29 @@ mod tests {
         for lost in 0..3 {
             with_table(|table| {
                 for at in 1..=3 {
-                    ROW.put(table, (7, at), &body(10_000)).unwrap();
+                    SERIES.put(table, (7, at), &body(10_000)).unwrap();
                 }
                 table.remove((7, 2, lost)).unwrap();
-                let mut seen = Vec::new();
-                let all = 0..=u64::MAX;
-                ROW.scan(table, 7, all, |at, body| {
-                    seen.push((at, body.is_ok()));
-                    true
-                })
-                .unwrap();
-                assert_eq!(seen, [(1, true), (2, false), (3, true)]);
+                let seen = [1, 2, 3].map(|at| get(table, (7, at)).unwrap().is_ok());
+                assert_eq!(seen, [true, false, true]);
             });
         }
     }
 
     #[test]
-    fn a_scan_stops_when_told() {
+    fn bodies_follow_each_other_in_order() {
         with_table(|table| {
-            for at in 1..=3 {
-                ROW.put(table, (7, at), &body(10)).unwrap();
+            for (number, at) in [(7, 3), (7, 1), (9, 2)] {
+                SERIES.put(table, (number, at), &body(5_000)).unwrap();
             }
-            assert_eq!(table.len().unwrap(), 3);
-            let mut seen = 0;
-            ROW.scan(table, 7, 0..=9, |_, _| {
-                seen += 1;
-                seen < 2
-            })
-            .unwrap();
-            assert_eq!(seen, 2);
+            assert_eq!(table.len().unwrap(), 6);
+            let mut seen = Vec::new();
+            let mut from = (0, 0);
+            while let Some(next) = SERIES.next(table, from).unwrap() {
+                seen.push((next.key, next.pieces));
+                from = (next.key.0, next.key.1 + 1);
+            }
+            assert_eq!(seen, [((7, 1), 2), ((7, 3), 2), ((9, 2), 2)]);
         });
     }
 }
