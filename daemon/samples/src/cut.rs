@@ -91,7 +91,7 @@ impl Inner {
     fn take(&self) -> Option<Taken> {
         let mut head = lock(&self.head);
         let suspended = head.suspended;
-        head.freeze(suspended);
+        head.freeze_with_last(suspended);
         let changed = head.groups.iter();
         let changed = changed.filter(|(_, group)| group.note_changed || !group.listed);
         let record = |(key, group): (&_, &crate::head::Group)| {

@@ -15,7 +15,7 @@ use crate::rows::{OpenRows, Piece, row_bytes};
 use crate::shelf::Shelf;
 
 /// Rows of a block of the head: fewer compress badly, more gain nothing.
-const BLOCK_ROWS: std::ops::RangeInclusive<usize> = 30..=120;
+pub(crate) const BLOCK_ROWS: std::ops::RangeInclusive<usize> = 30..=120;
 
 /// A group that is not gone.
 #[derive(Debug)]

@@ -24,6 +24,8 @@ pub(crate) struct Keeper {
     pub(crate) cut_slot: Option<u64>,
     /// By day or month (in days): the day on which it was compacted last.
     pub(crate) compacted_on: CompactedOn,
+    /// Not before this is a cut tried again that failed.
+    pub(crate) cut_after: u64,
     /// Not before this is a compaction tried again that failed.
     pub(crate) compact_after: u64,
     pub(crate) jumps: JumpWatch,

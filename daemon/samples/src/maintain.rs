@@ -1,5 +1,6 @@
 //! What is done about once a second, and when the disk takes nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{GroupKey, Timestamp};
@@ -12,6 +13,10 @@ use crate::keeper::{Keeper, Pending};
 use crate::lock::lock;
 use crate::open::slot;
 use crate::rows::Piece;
+
+/// A cut that failed is not tried again for so long: it reads and encodes all
+/// that is not in a segment.
+const AFTER_FAILURE_MS: u64 = 10_000;
 
 /// Why a segment is removed.
 #[derive(Clone, Copy, Debug)]
@@ -40,12 +45,19 @@ impl Inner {
 
     fn cut_if_due(&self, keeper: &mut Keeper, now: Timestamp) -> Result<(), CatalogError> {
         let slot = slot(&self.options, now);
+        let wait = keeper.cut_after.saturating_sub(now.0);
+        if (1..=AFTER_FAILURE_MS).contains(&wait) {
+            return Ok(());
+        }
         let large = 2 * self.options.open_bytes;
         let is_large = lock(&self.head).held.bytes > large;
-        if keeper.cut_slot != Some(slot) || is_large {
-            self.cut(keeper)?;
-            keeper.cut_slot = Some(slot);
+        if keeper.cut_slot == Some(slot) && !is_large {
+            return Ok(());
         }
+        keeper.cut_after = now.0 + AFTER_FAILURE_MS;
+        self.cut(keeper)?;
+        keeper.cut_after = 0;
+        keeper.cut_slot = Some(slot);
         Ok(())
     }
 
@@ -91,10 +103,7 @@ impl Inner {
     /// logged with all that it needs, as nobody knows when the log goes on.
     fn begin_resuming(&self) {
         let mut head = lock(&self.head);
-        let had_one = head.frozen.last().is_some_and(|last| last.unlogged);
-        if head.freeze(true) && had_one {
-            head.join_last_frozen();
-        }
+        head.freeze_with_last(true);
         head.suspended = false;
         head.resuming = true;
     }
@@ -184,20 +193,34 @@ impl Inner {
 }
 
 impl Head {
-    /// Makes one of the last two things that are frozen.
+    /// Freezes the head's rows together with those that were frozen last, if
+    /// both were logged or neither was: tries that fail leave no crumbs.
+    pub(crate) fn freeze_with_last(&mut self, unlogged: bool) {
+        let before = self.frozen.last();
+        let alike = before.is_some_and(|last| last.unlogged == unlogged);
+        if self.freeze(unlogged) && alike {
+            self.join_last_frozen();
+        }
+    }
+
+    /// Makes one of the last two things that are frozen. It is a new one: a
+    /// change under way that has the older one does not have it.
     fn join_last_frozen(&mut self) {
         let (Some(last), Some(before)) = (self.frozen.pop(), self.frozen.pop()) else {
             return;
         };
-        let mut joined = Frozen::clone(&before);
-        let mut groups: std::collections::BTreeMap<u32, Vec<Piece>> =
-            joined.groups.drain(..).collect();
+        let mut groups: BTreeMap<u32, Vec<Piece>> = before.groups.iter().cloned().collect();
         for (number, pieces) in &last.groups {
             let all = groups.entry(*number).or_default();
-            all.extend(pieces.iter().cloned());
+            for piece in pieces {
+                crate::rows::join(all, piece.clone(), &mut self.scratch);
+            }
         }
-        joined.groups = groups.into_iter().collect();
-        self.frozen.push(Arc::new(joined));
+        self.frozen.push(Arc::new(Frozen {
+            id: last.id,
+            unlogged: last.unlogged,
+            groups: groups.into_iter().collect(),
+        }));
         self.recount();
     }
 

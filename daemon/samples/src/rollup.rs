@@ -190,6 +190,8 @@ struct Job<'a> {
     /// Those behind this count, those before are only stepped from.
     raw_from: u64,
     is_per_step: bool,
+    /// Series are added up: they are not in the answer.
+    is_added_up: bool,
 }
 
 /// The lanes that an aggregate is made of.
@@ -236,6 +238,7 @@ impl<'a> Job<'a> {
             raw: raw.then(|| Reading::new(view, meant, back..range.end)),
             raw_from,
             is_per_step: !is_tier,
+            is_added_up: ask.across.is_some(),
         }
     }
 
@@ -277,9 +280,9 @@ impl<'a> Job<'a> {
         limits: &Limits,
     ) -> Result<Vec<Frame>, QueryError> {
         let mut folds = Folds::default();
-        self.fold_segments(group, reader, &mut folds);
+        self.fold_segments(group, reader, limits, &mut folds)?;
         if let Some(raw) = &self.raw {
-            self.fold_rows(&raw.gather(group, reader), &mut folds);
+            self.fold_rows(&raw.gather(group, reader), limits, &mut folds)?;
         }
         let mut list = folds.list;
         list.retain(|(_, fold)| fold.has_values);
@@ -295,20 +298,43 @@ impl<'a> Job<'a> {
         Ok(frames)
     }
 
-    fn fold_segments(&self, group: &ViewGroup, reader: &mut Reader, folds: &mut Folds) {
+    fn fold_segments(
+        &self,
+        group: &ViewGroup,
+        reader: &mut Reader,
+        limits: &Limits,
+        folds: &mut Folds,
+    ) -> Result<(), QueryError> {
         let range = self.steps.range();
         for segment in self.segments.iter().filter_map(|listed| listed.segment()) {
             for entry in segment.of(group.number) {
                 if entry.from < range.end && entry.until >= range.start {
-                    self.fold_block(segment, entry, reader, folds);
+                    self.fold_block(segment, entry, reader, limits, folds)?;
                 }
             }
         }
+        Ok(())
     }
 
-    fn fold_block(&self, segment: &Segment, entry: &Entry, reader: &mut Reader, folds: &mut Folds) {
+    /// Counts a series that has its first value: its steps are in the answer,
+    /// or in memory until all are added up.
+    fn count(&self, had: bool, fold: &Fold, limits: &Limits) -> Result<(), QueryError> {
+        match had == fold.has_values || self.is_added_up {
+            true => Ok(()),
+            false => limits.add_points(self.steps.count),
+        }
+    }
+
+    fn fold_block(
+        &self,
+        segment: &Segment,
+        entry: &Entry,
+        reader: &mut Reader,
+        limits: &Limits,
+        folds: &mut Folds,
+    ) -> Result<(), QueryError> {
         let Some(lanes) = self.lanes.get(&entry.columns) else {
-            return;
+            return Ok(());
         };
         let real: Vec<u32> = lanes
             .iter()
@@ -316,9 +342,9 @@ impl<'a> Job<'a> {
             .filter(|lane| *lane != NO_LANE)
             .collect();
         let Some(part) = reader.entry(segment, entry, Wanted::Places(&real)) else {
-            return;
+            return Ok(());
         };
-        let slots = folds.slots(entry.columns, self.meant, self.steps.count);
+        let slots = folds.slots(entry.columns, self.meant);
         let steps: Vec<Option<usize>> = part.times.iter().map(|at| self.steps.place(*at)).collect();
         let of_each = lanes_for(self.aggregate).len();
         let mut read = 0;
@@ -327,13 +353,21 @@ impl<'a> Job<'a> {
                 continue;
             }
             let fold = &mut folds.list[*slot].1;
+            let had = fold.begin(self.steps.count);
             fold.add_column(self.aggregate, &part, read, of_each == 2, &steps);
+            self.count(had, fold, limits)?;
             read += of_each;
         }
+        Ok(())
     }
 
     /// Rows that are in no bucket yet.
-    fn fold_rows(&self, gathered: &Gathered, folds: &mut Folds) {
+    fn fold_rows(
+        &self,
+        gathered: &Gathered,
+        limits: &Limits,
+        folds: &mut Folds,
+    ) -> Result<(), QueryError> {
         let (width, shift) = match self.tier.bucket_ms() {
             Some(width) => (width, 0),
             None => (self.steps.step, self.steps.from % self.steps.step),
@@ -368,8 +402,9 @@ impl<'a> Job<'a> {
                 &goes_on,
                 &mut buckets,
             );
-            let slot = folds.slot(&series.key, self.steps.count);
+            let slot = folds.slot(&series.key);
             let fold = &mut folds.list[slot].1;
+            let had = fold.begin(self.steps.count);
             for bucket in &buckets {
                 let at = bucket.at + shift;
                 let is_new = at >= self.raw_from || self.is_per_step;
@@ -377,7 +412,9 @@ impl<'a> Job<'a> {
                     fold.add_bucket(self.aggregate, bucket, place);
                 }
             }
+            self.count(had, fold, limits)?;
         }
+        Ok(())
     }
 }
 
@@ -411,17 +448,17 @@ struct Folds {
 }
 
 impl Folds {
-    fn slot(&mut self, key: &SeriesKey, steps: usize) -> usize {
+    fn slot(&mut self, key: &SeriesKey) -> usize {
         if let Some(slot) = self.by_key.get(key) {
             return *slot;
         }
-        self.list.push((key.clone(), Fold::new(steps)));
+        self.list.push((key.clone(), Fold::default()));
         self.by_key.insert(key.clone(), self.list.len() - 1);
         self.list.len() - 1
     }
 
     /// The slot of each place that is meant.
-    fn slots(&mut self, columns: u32, meant: &Meant, steps: usize) -> Arc<[usize]> {
+    fn slots(&mut self, columns: u32, meant: &Meant) -> Arc<[usize]> {
         if let Some(slots) = self.by_set.get(&columns) {
             return Arc::clone(slots);
         }
@@ -430,13 +467,14 @@ impl Folds {
         };
         let series = set.columns.series();
         let keys = set.places.iter().map(|place| &series[*place as usize]);
-        let slots: Arc<[usize]> = keys.map(|key| self.slot(key, steps)).collect();
+        let slots: Arc<[usize]> = keys.map(|key| self.slot(key)).collect();
         self.by_set.insert(columns, Arc::clone(&slots));
         slots
     }
 }
 
 /// One series by steps, in the making.
+#[derive(Default)]
 struct Fold {
     values: Vec<f64>,
     /// With [`Aggregate::Avg`]: how many values are in each step.
@@ -445,12 +483,12 @@ struct Fold {
 }
 
 impl Fold {
-    fn new(steps: usize) -> Fold {
-        Fold {
-            values: vec![f64::NAN; steps],
-            weights: Vec::new(),
-            has_values: false,
+    /// Makes room; whether it has values.
+    fn begin(&mut self, steps: usize) -> bool {
+        if self.values.is_empty() {
+            self.values = vec![f64::NAN; steps];
         }
+        self.has_values
     }
 
     fn add_bucket(&mut self, aggregate: Aggregate, bucket: &Bucket, step: usize) {

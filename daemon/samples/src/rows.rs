@@ -6,6 +6,8 @@ use std::sync::Arc;
 use codec::{Block, Corrupt, Effort, RowsRef, Scratch};
 use model::Breaks;
 
+use crate::head::BLOCK_ROWS;
+
 /// Rows with the same columns, by time, as they were polled.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OpenRows {
@@ -210,6 +212,28 @@ impl Piece {
             Piece::Closed(closed) => Part::of_block(&closed.bytes, wanted, scratch),
             Piece::Open(open) => Ok(open.part(wanted)),
         }
+    }
+}
+
+/// Adds a piece behind others; open rows that go on become one, and a block
+/// once they are as many as a block has.
+pub(crate) fn join(pieces: &mut Vec<Piece>, piece: Piece, scratch: &mut Scratch) {
+    let (Some(Piece::Open(last)), Piece::Open(more)) = (pieces.last_mut(), &piece) else {
+        return pieces.push(piece);
+    };
+    let alike = last.columns == more.columns && last.width == more.width;
+    if !alike || last.times.last() >= more.times.first() {
+        return pieces.push(piece);
+    }
+    let rows = last.times.len();
+    let moved = |(row, breaks): &(u32, Breaks)| (row + place(rows), breaks.clone());
+    last.breaks.extend(more.breaks.iter().map(moved));
+    last.times.extend_from_slice(&more.times);
+    last.values.extend_from_slice(&more.values);
+    if last.times.len() >= *BLOCK_ROWS.end() {
+        let closed = last.close(scratch);
+        pieces.pop();
+        pieces.push(Piece::Closed(closed));
     }
 }
 

@@ -339,3 +339,49 @@ fn a_snapshot_holds_every_row_and_opens_by_itself() {
     let copy = Lab::on(lab.fs.clone(), state, options, lab.now);
     assert_eq!(copy.points("a"), wanted);
 }
+
+#[test]
+fn an_answer_of_too_many_steps_times_series_is_refused() {
+    let lab = Lab::new();
+    let both = columns(&["a", "b"]);
+    lab.keeps(1, START, &both, &[1.0, 2.0]);
+    let ask = |max_points| {
+        let ask = Rollup {
+            selector: &"{__name__=~\"a|b\"}".parse().unwrap(),
+            groups: &|_| true,
+            from: Timestamp(START),
+            until: Timestamp(START + HOUR),
+            step_ms: MINUTE,
+            aggregate: Aggregate::Max,
+            across: None,
+            source: Source::Auto,
+            max_points,
+            max_series: 2,
+        };
+        lab.samples.rollup(&ask)
+    };
+    assert_eq!(ask(120).unwrap().frames.len(), 2);
+    let limit = 119;
+    let wanted = crate::QueryError::TooManyPoints { limit };
+    assert_eq!(ask(limit).unwrap_err(), wanted);
+}
+
+#[test]
+fn a_cut_that_fails_for_hours_leaves_one_heap_of_blocks_and_loses_nothing() {
+    let mut lab = Lab::new();
+    let one = columns(&["a"]);
+    lab.catalog.fail(&[super::lab::Fault::Lies; 3]);
+    for step in 0..400 {
+        lab.fs.fail_once_in(6, std::io::ErrorKind::Other);
+        lab.keeps(1, lab.now, &one, &[f64::from(step)]);
+        let _ = lab.samples.cut();
+        lab.passes(MINUTE);
+    }
+    let frozen = lock(&lab.samples.inner().head).frozen.len();
+    assert!(frozen <= 2, "{frozen}");
+    assert_eq!(lab.points("a").len(), 400);
+    while lab.samples.cut().is_err() {}
+    assert_eq!(lab.points("a").len(), 400);
+    let lab = lab.reopened();
+    assert_eq!(lab.points("a").len(), 400);
+}
