@@ -617,6 +617,35 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Moves a directory of samples away where there is no store that they could
+/// belong to: a new one would take those in its log for its own, and remove the
+/// others. Does nothing if there is a store, or no such directory.
+pub(crate) fn set_samples_aside(store: &Path, samples: &Path) -> Result<(), OpenError> {
+    let io_error = |doing: &'static str| {
+        move |source| OpenError::Io {
+            path: samples.to_owned(),
+            doing,
+            source,
+        }
+    };
+    let is_there = |path: &Path| path.try_exists().map_err(io_error("look for"));
+    if is_there(store)? || !is_there(samples)? {
+        return Ok(());
+    }
+    let mut names = (1..).map(|n| beside(samples, &format!(".aside-{n}")));
+    let aside = loop {
+        let name = names.next().expect("there are more numbers than files");
+        if !is_there(&name)? {
+            break name;
+        }
+    };
+    std::fs::rename(samples, &aside).map_err(io_error("set aside"))?;
+    sync_folder(samples).map_err(io_error("sync the folder of"))?;
+    let aside = aside.display();
+    tracing::warn!(%aside, "samples of a store that is gone were set aside");
+    Ok(())
+}
+
 /// A file that only takes room: given up when the disk is full, so that there
 /// is some for alerts and for the inventory.
 pub(crate) struct Ballast {

@@ -226,13 +226,15 @@ struct Loaded {
 }
 
 impl Store {
-    /// Opens the store, or makes an empty one if there is no file. Blocks.
+    /// Opens the store, or makes an empty one if there is no file (samples that
+    /// are there without it are set aside). Blocks.
     ///
     /// # Errors
     ///
     /// See [`OpenError`]; a file that is there is not changed in any of these
     /// cases.
     pub fn open(options: StoreOptions, now: Timestamp) -> Result<Store, OpenError> {
+        disk::set_samples_aside(&options.path, &options.samples_dir())?;
         disk::create_if_absent(&options.path)?;
         let medium = FileMedium {
             path: options.path.clone(),
@@ -298,11 +300,21 @@ impl Store {
             columns.know(own);
         }
         let kept = options.for_samples();
-        let samples = Samples::open(fs, kept, loaded.catalog, catalog.clone(), now);
+        let folder = kept.dir.parent().map(Path::to_owned);
+        let samples = Samples::open(fs.clone(), kept, loaded.catalog, catalog.clone(), now);
         let samples = samples.map_err(|source| OpenError::Samples {
             path: path.clone(),
             source,
         })?;
+        if let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) {
+            // its directory may be new
+            let synced = fs.sync_dir(&folder);
+            synced.map_err(|source| OpenError::Io {
+                path: folder,
+                doing: "sync the directory",
+                source,
+            })?;
+        }
         let view = View::new(samples.newest(), loaded.facts, loaded.addresses);
         let shared = Arc::new(Shared::new(
             options,

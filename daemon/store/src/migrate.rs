@@ -1,9 +1,10 @@
 //! Schemas: each version of the format has a number, and each step from one to
 //! the next is written down here once and for all.
 //!
-//! A migration runs in the transaction that also raises the number, so a crash
-//! in it leaves the old schema. It runs before anything is written to the file
-//! (see [`crate::disk`]), so one that fails leaves the file as it was.
+//! A migration changes the file in the transaction that also raises the number,
+//! so a crash in it leaves the old schema. It runs before anything is written to
+//! the file (see [`crate::disk`]), so one that fails leaves the file as it was.
+//! What it writes beside the file before that counts for nothing.
 
 pub(crate) mod to_segments;
 pub(crate) mod to_tenants;
@@ -33,10 +34,10 @@ pub(crate) struct Ground {
     pub(crate) now: Timestamp,
 }
 
-/// One step: from this schema to the next. It ends with a commit of `txn` that
-/// also raises the number.
+/// One step: from this schema to the next.
 pub(crate) struct Migration {
     pub(crate) from: u32,
+    /// Reads what there is, and gives what is to be done in one transaction.
     pub(crate) run: fn(&Database, &Ground) -> Result<Work, Fault>,
 }
 

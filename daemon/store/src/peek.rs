@@ -13,6 +13,9 @@ use crate::disk::caught;
 use crate::error::Fault;
 use crate::tables;
 
+/// The ring is as it is today since this schema.
+const SINCE: u64 = 2;
+
 /// The key ring of the store at `path`, if it can be had without writing.
 /// `None` says nothing about the store: it may be absent, in use, not closed
 /// cleanly, older or damaged, which opening it finds out and says. Blocks.
@@ -24,7 +27,8 @@ pub fn key_ring_of(path: &Path) -> Option<KeyRing> {
 fn look(path: &Path) -> Result<Option<KeyRing>, Fault> {
     let txn = ReadOnlyDatabase::open(path)?.begin_read()?;
     let schema = tables::COUNTER.get(&txn, tables::SCHEMA_KEY)?;
-    if schema != Some(u64::from(tables::SCHEMA)) {
+    let known = SINCE..=u64::from(tables::SCHEMA);
+    if !schema.is_some_and(|schema| known.contains(&schema)) {
         return Ok(None);
     }
     let mut found = None;

@@ -152,6 +152,7 @@ pub(super) fn room(txn: &ReadTransaction) -> Result<u64, Fault> {
 
 /// Makes segments of the rows that `txn` sees; gives the catalog of them.
 pub(super) fn move_samples(txn: &ReadTransaction, ground: &Ground) -> Result<CatalogState, Fault> {
+    clear(ground)?;
     let own = Arc::new(InMemory::default());
     let samples = Samples::open(
         ground.fs.clone(),
@@ -170,6 +171,24 @@ pub(super) fn move_samples(txn: &ReadTransaction, ground: &Ground) -> Result<Cat
     samples.close().map_err(|error| not_kept(&error))?;
     let state = own.0.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(state.clone())
+}
+
+/// Removes what a try before left that did not come to its end: its log would
+/// be taken for that of this one.
+fn clear(ground: &Ground) -> Result<(), Fault> {
+    for part in ["wal", "seg"] {
+        let dir = ground.samples.dir.join(part);
+        let files = match ground.fs.list(&dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.map_err(redb::StorageError::Io)?,
+        };
+        for (name, _) in files {
+            let removed = ground.fs.remove(&dir.join(name));
+            removed.map_err(redb::StorageError::Io)?;
+        }
+        ground.fs.sync_dir(&dir).map_err(redb::StorageError::Io)?;
+    }
+    Ok(())
 }
 
 /// Nothing is too old, nothing is removed, nothing is cut by itself.

@@ -284,6 +284,30 @@ fn two_stores_share_nothing() {
 }
 
 #[test]
+fn samples_of_a_store_that_is_gone_are_neither_taken_nor_removed() {
+    let home = Home::new();
+    for n in 1..=2 {
+        let store = home.open();
+        assert!(points(&store, 1).is_empty());
+        feed(&store, 1, 0..10);
+        settled(&store, 10);
+        store.samples().cut().unwrap();
+        feed(&store, 1, 10..20);
+        settled(&store, 20);
+        store.close().unwrap();
+        // a damaged one is moved aside, to begin with an empty store
+        let aside = home.path().with_file_name(format!("damaged-{n}"));
+        std::fs::rename(home.path(), aside).unwrap();
+    }
+    assert!(points(&home.open(), 1).is_empty());
+    for n in 1..=2 {
+        let name = format!("sotp.samples.aside-{n}/seg");
+        let files = std::fs::read_dir(home.path().with_file_name(name)).unwrap();
+        assert_eq!(files.count(), 1);
+    }
+}
+
+#[test]
 fn samples_that_somebody_deletes_are_gone_and_the_log_tells_who_did_it() {
     let home = Home::new();
     let store = home.open();
