@@ -3,6 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -12,9 +13,9 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, error, warn};
 
-use crate::Api;
 use crate::problem::{Kind, Problem};
 use crate::request::Peer;
+use crate::{Api, backups};
 
 /// The route under which requests to unknown paths are counted.
 const NO_ROUTE: &str = "none";
@@ -104,7 +105,11 @@ async fn run(api: &Api, shape: &Shape, request: Request, next: Next) -> Result<R
     if shape.is_preflight {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let answered = timeout(api.limits().request_timeout, next.run(request));
+    let patience = match route_of(&request).as_str() {
+        backups::STREAM => Duration::MAX,
+        _ => api.limits().request_timeout,
+    };
+    let answered = timeout(patience, next.run(request));
     match AssertUnwindSafe(answered).catch_unwind().await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(_elapsed)) => Err(Gone::TooLong),

@@ -2,9 +2,14 @@
 //! the store nor in a request.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Check, Device, DeviceId, DeviceState, Timestamp};
+use axum::body::Bytes;
+use model::{By, Check, Device, DeviceId, DeviceState, Timestamp};
+use tokio::sync::mpsc;
 
 use crate::exposition::Exposition;
 
@@ -51,7 +56,118 @@ pub trait Daemon: Send + Sync + 'static {
     fn new_wrapping_key(&self) -> Result<Option<secrets::WrappingKey>, String> {
         Ok(None)
     }
+
+    /// Who makes backups; `None` where there are none.
+    fn backups(&self) -> Option<Arc<dyn Backups>> {
+        None
+    }
 }
+
+/// Something that comes later and borrows nothing.
+pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Who makes backups. What is asked for may read a disk or a server, and does
+/// not block.
+pub trait Backups: Send + Sync + 'static {
+    /// The backups that are kept where they go by the settings, newest first.
+    fn list(&self) -> Later<Result<Vec<KeptBackup>, BackupRefused>>;
+
+    /// Begins to make one, there or at `to`: the absolute path of a file, or
+    /// `s3://bucket/name`. Returns once it has begun. The API writes the line in
+    /// the audit log.
+    fn start(&self, by: By, to: Option<String>) -> Later<Result<BackupRun, BackupRefused>>;
+
+    /// Those that were begun since the daemon's start, newest first; only so
+    /// many of them.
+    fn runs(&self) -> Later<Vec<BackupRun>>;
+
+    /// Begins to make one and hands it over piece by piece: returns soon, and
+    /// the pieces follow. An empty piece says that all was handed over: a
+    /// channel that closes without one, or after an error, is a backup that
+    /// broke off, and its reader's connection is cut. It ends early when the
+    /// receiver is dropped.
+    fn stream(&self, by: By)
+    -> Later<Result<mpsc::Receiver<Result<Bytes, String>>, BackupRefused>>;
+}
+
+/// A backup that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptBackup {
+    /// Its name there.
+    pub name: String,
+    /// Where it is in full: a path, or `s3://bucket/name`.
+    pub at: String,
+    /// When it was made.
+    pub made: Timestamp,
+    /// What it takes.
+    pub bytes: u64,
+    /// Whether it is sealed for whom the settings name; `None`: not known.
+    pub encrypted: Option<bool>,
+}
+
+/// How far a backup is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackupState {
+    /// It is being made.
+    Running,
+    /// It is there, whole.
+    Done,
+    /// It came to nothing.
+    Failed,
+}
+
+impl BackupState {
+    /// The word in the API.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            BackupState::Running => "running",
+            BackupState::Done => "done",
+            BackupState::Failed => "failed",
+        }
+    }
+}
+
+/// The making of a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupRun {
+    /// Counts from 1 since the daemon's start.
+    pub id: u64,
+    /// How far it is.
+    pub state: BackupState,
+    /// When it began.
+    pub begun: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Bytes written so far.
+    pub bytes: u64,
+    /// Where it goes.
+    pub to: String,
+    /// Why it came to nothing.
+    pub error: Option<String>,
+}
+
+/// Why there is no backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackupRefused {
+    /// One is being made.
+    Busy,
+    /// `to` is no good: says why, and what would be.
+    To(String),
+    /// Nothing can be written or read there now: says why.
+    Unavailable(String),
+}
+
+impl fmt::Display for BackupRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BackupRefused::Busy => f.write_str("a backup is being made; wait until it has ended"),
+            BackupRefused::To(why) | BackupRefused::Unavailable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for BackupRefused {}
 
 /// Why a device is not polled now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,12 +8,12 @@ use serde::Serialize;
 use store::{StoreHealth, StoreStats};
 use utoipa::ToSchema;
 
-use crate::Api;
 use crate::caller::Caller;
 use crate::exposition::{CONTENT_TYPE, ExposedKind, Exposition, as_f64};
 use crate::problem::Problem;
 use crate::query;
 use crate::request::JsonAnswer;
+use crate::{Api, samples_view};
 
 /// How the daemon is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -104,7 +104,9 @@ pub(crate) async fn expose_metrics(
     let mut text = Exposition::default();
     api.daemon().metrics(&mut text);
     api.telemetry().expose(&mut text);
-    expose_store(&api.store().stats(), &mut text);
+    let stats = api.store().stats();
+    expose_store(&stats, &mut text);
+    samples_view::expose(&stats.samples, &mut text);
     expose_access(&api, &mut text);
     expose_secrets(&api, &caller, &mut text);
     text.single(
@@ -198,7 +200,8 @@ fn expose_secrets(api: &Api, caller: &Caller, text: &mut Exposition) {
     }
 }
 
-fn size(count: usize) -> f64 {
+/// A number of things as a sample.
+pub(crate) fn size(count: usize) -> f64 {
     u64::try_from(count).map_or(f64::INFINITY, as_f64)
 }
 

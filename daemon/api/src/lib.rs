@@ -16,8 +16,10 @@
 mod alerts;
 mod answer;
 mod audit;
+mod backups;
 mod binding_body;
 mod caller;
+mod columns;
 mod cookies;
 mod credentials;
 mod daemon;
@@ -27,6 +29,7 @@ mod devices;
 mod exposition;
 mod gate;
 mod health;
+mod history;
 mod idempotency;
 mod import;
 mod interfaces;
@@ -34,6 +37,7 @@ mod leftover;
 mod me;
 mod metrics;
 mod mistakes;
+mod number;
 mod oidc;
 mod openapi;
 mod outbox;
@@ -51,8 +55,11 @@ mod rollup;
 mod router;
 mod rule_body;
 mod rules;
+mod samples_view;
 mod secret_key;
 mod secret_routes;
+mod series;
+mod series_ask;
 mod server;
 mod sessions;
 mod setup;
@@ -81,10 +88,11 @@ use access::Access;
 use model::Timestamp;
 use secrets::Secrets;
 use store::Store;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
 
 pub use daemon::{
-    Daemon, DaemonStatus, HttpsStatus, IcmpStatus, MailStatus, PollNowRefused, SchedulerStatus,
+    BackupRefused, BackupRun, BackupState, Backups, Daemon, DaemonStatus, HttpsStatus, IcmpStatus,
+    KeptBackup, Later, MailStatus, PollNowRefused, SchedulerStatus,
 };
 pub use exposition::{ExposedKind, Exposition};
 pub use openapi::openapi;
@@ -107,6 +115,13 @@ const BUFFERED_AT_ONCE: usize = 8;
 
 /// How many of these may be of one principal, or from one address.
 const BUFFERED_OF_ONE: usize = 2;
+
+/// Questions to the sample store at once: each may read many files, and has its
+/// answer in memory.
+const HISTORIES_AT_ONCE: usize = 4;
+
+/// How many of these may be of one principal: two charts of one page.
+const HISTORIES_OF_ONE: usize = 2;
 
 /// What a client may use of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +182,8 @@ struct Shared {
     rollups: Rollups,
     imports: Places,
     buffers: Places,
+    histories: Places,
+    streams: Arc<Semaphore>,
     audit_turns: audit::Turns,
     in_flight: InFlight,
     addresses: Buckets<IpAddr>,
@@ -206,6 +223,8 @@ impl Api {
             rollups: Rollups::default(),
             imports: Places::new(IMPORTS_AT_ONCE, 1),
             buffers: Places::new(BUFFERED_AT_ONCE, BUFFERED_OF_ONE),
+            histories: Places::new(HISTORIES_AT_ONCE, HISTORIES_OF_ONE),
+            streams: Arc::new(Semaphore::new(1)),
             audit_turns: audit::Turns::default(),
             in_flight: InFlight::default(),
             addresses: Buckets::new(),
@@ -254,6 +273,16 @@ impl Api {
         &self.0.buffers
     }
 
+    /// Places for the questions to the sample store.
+    fn histories(&self) -> &Places {
+        &self.0.histories
+    }
+
+    /// The place of the one backup that may be streamed, if it is free.
+    fn stream(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.streams).try_acquire_owned().ok()
+    }
+
     /// Nobody else makes or changes a rule while this is held.
     async fn rule_changes(&self) -> MutexGuard<'_, ()> {
         self.0.rule_changes.lock().await
@@ -286,7 +315,7 @@ impl Api {
         format!("{:x}-{count:x}", self.0.started.0)
     }
 
-    /// Runs a read of the store's disk where it may block.
+    /// Runs what waits for the store's disk where it may block.
     async fn read<T, E>(
         &self,
         read: impl FnOnce(&Store) -> Result<T, E> + Send + 'static,

@@ -11,23 +11,19 @@ use model::{
     Timestamp, counter_rate, metric_info,
 };
 use serde::Serialize;
-use store::samples::{Matcher, MatcherKind, NotASelector, Point, QueryError, Select, Selector};
+use store::samples::{Matcher, MatcherKind, Point, Samples, Selector, Source};
 use utoipa::ToSchema;
 
 use crate::caller::Caller;
 use crate::device_view::polled;
 use crate::devices::find;
+use crate::history::{self, Asked, BySteps, METRIC, POINTS, seconds};
 use crate::mistakes::did_you_mean;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, not_written};
 use crate::query::{self, Query};
 use crate::request::{JsonAnswer, Path};
-use crate::{Api, when};
-
-/// Points in one answer, over all its series: some 4 MB of JSON.
-const POINTS: usize = 200_000;
-
-/// The range of a query that names none.
-const DEFAULT_RANGE: Duration = Duration::from_secs(60 * 60);
+use crate::series_ask::{self, Format, aligned};
+use crate::{Api, span};
 
 /// Two points further apart than this many rounds have a gap between them: a
 /// poll may be late, but here one is missing.
@@ -98,8 +94,12 @@ pub(crate) struct RangeView {
     from: String,
     /// The first instant after it.
     until: String,
+    /// The length of a step; null: every value as it was measured.
+    step: Option<String>,
     /// One per set of labels.
     series: Vec<SeriesView>,
+    /// What could not be read, and why: the answer lacks it.
+    warnings: Vec<String>,
 }
 
 /// Values of one series over time.
@@ -216,7 +216,8 @@ fn latest(key: &SeriesKey, column: usize, reading: &Reading, current: bool) -> L
 /// Shows the values of one metric over time.
 ///
 /// Times are RFC 3339, seconds since 1970, `now`, or a span before now such as
-/// `-1h`.
+/// `-1h`. With a step, a value stands at the beginning of each step, null where
+/// nothing was measured: counters by their rate, the rest by its mean.
 #[utoipa::path(
     get,
     path = "/devices/{device}/metrics/{metric}",
@@ -226,7 +227,7 @@ fn latest(key: &SeriesKey, column: usize, reading: &Reading, current: bool) -> L
         ("metric" = String, Path, description = "The metric's name"),
         ("from" = Option<String>, Query, description = "First instant; by default an hour before until"),
         ("until" = Option<String>, Query, description = "First instant after the range; by default now"),
-        ("step" = Option<String>, Query, description = "raw: every value as it was measured"),
+        ("step" = Option<String>, Query, description = "raw (the default): every value as it was measured; or a span such as 5m"),
         ("view" = Option<String>, Query, description = "rate (the default): counters by their increase per second; raw: as the device gave them"),
         ("label.*" = Option<String>, Query, description = "Only series with this label, such as `label.ifName=eth0`"),
     ),
@@ -244,49 +245,65 @@ pub(crate) async fn metric_range(
 ) -> Result<JsonAnswer<RangeView>, Problem> {
     let ask = RangeAsk::read(&uri, api.now())?;
     let device = find(&api, &caller, Permission::MetricsRead, &asked)?;
-    if metric_info(&metric).is_none() {
-        let known: Vec<&str> = BUILT_IN_METRICS.iter().map(|known| known.name).collect();
-        let hint = did_you_mean(&metric, &known);
-        let detail = format!("there is no metric {metric:?}: {hint}");
-        return Err(Problem::new(Kind::NotFound, detail));
-    }
     let gap = gap(&api, &device, &metric);
-    let selector = selector(&metric, &ask.labels)
-        .map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))?;
-    let (own, from, until) = (device.id, ask.from, ask.until);
-    let selected = api
-        .read(move |store| {
-            let select = Select {
-                selector: &selector,
-                groups: &|group| group.device == own,
-                // a rate needs the point before the first one
-                from: from.minus(gap),
-                until,
-                max_points: POINTS,
-                max_series: POINTS,
-            };
-            let selected = store.samples().select(&select).map_err(no_range)?;
-            match selected.missing.first() {
-                None => Ok(selected.series),
-                Some(missing) => Err(Problem::new(Kind::Internal, missing.why.clone())),
-            }
-        })
-        .await?;
-
-    let series = selected.iter().map(|series| SeriesView {
-        labels: shown(&series.key.labels),
-        kind: series.key.kind.word(),
-        points: ask.points(series.key.kind, &series.points, gap),
+    let place = api.histories().take(&caller.rate_key()).await;
+    let view = api.read(move |store| {
+        let _place = place;
+        ask.of(store.samples(), &device, metric, gap)
     });
-    let series: Vec<SeriesView> = series.filter(|series| !series.points.is_empty()).collect();
-    Ok(JsonAnswer(RangeView {
-        unit: unit(&metric, ask.view),
-        metric,
-        view: ask.view.word(),
-        from: ask.from.to_string(),
-        until: ask.until.to_string(),
-        series,
-    }))
+    view.await.map(JsonAnswer)
+}
+
+/// Refuses a metric that nobody measures.
+fn known(samples: &Samples, metric: &str) -> Result<(), Problem> {
+    let measured = || samples.metrics().iter().any(|known| **known == *metric);
+    if metric_info(metric).is_some() || measured() {
+        return Ok(());
+    }
+    let known: Vec<&str> = BUILT_IN_METRICS.iter().map(|known| known.name).collect();
+    let hint = did_you_mean(metric, &known);
+    let detail = format!("there is no metric {metric:?}: {hint}");
+    Err(Problem::new(Kind::NotFound, detail))
+}
+
+/// What was deleted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Forgotten {
+    /// Checks whose values are gone.
+    checks: usize,
+}
+
+/// Deletes everything that was measured of a device.
+///
+/// It cannot be undone. Readers miss it at once; from the disk it goes as files
+/// are rewritten or expire. What is measured from now on is kept.
+#[utoipa::path(
+    delete,
+    path = "/devices/{device}/metrics",
+    tag = "metrics",
+    params(("device" = String, Path, description = "Id or name; the id of one that is deleted")),
+    responses(
+        (status = 200, description = "It is gone", body = Forgotten),
+        (status = 404, description = "There is no such device"),
+        (status = 503, description = "The store takes no writes now"),
+    )
+)]
+pub(crate) async fn forget_metrics(
+    State(api): State<Api>,
+    Path(asked): Path<String>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<JsonAnswer<Forgotten>, Problem> {
+    query::none(&uri)?;
+    let device = find(&api, &caller, Permission::MetricsDelete, &asked)?;
+    let (by, id, now) = (caller.by(), device.id, api.now());
+    let forgotten = api.read(move |store| {
+        let forgotten = store.forget_samples(&by, id, now);
+        forgotten.map_err(|error| not_written(&error, &store.inventory()))
+    });
+    let checks = forgotten.await?;
+    caller.did("what was measured is deleted", &device.name);
+    Ok(JsonAnswer(Forgotten { checks }))
 }
 
 /// The check that measures `metric` polls this often; points much further
@@ -298,29 +315,6 @@ fn gap(api: &Api, device: &Device, metric: &str) -> Duration {
     };
     let every = api.daemon().interval(device, check);
     every.mul_f64(ROUNDS_UNTIL_GAP)
-}
-
-fn selector(metric: &str, labels: &BTreeMap<String, String>) -> Result<Selector, NotASelector> {
-    let name = std::iter::once(("__name__", metric));
-    let labels = labels
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
-    let matchers = name
-        .chain(labels)
-        .map(|(name, value)| Matcher::new(name, MatcherKind::Equal, value));
-    Ok(Selector::new(matchers.collect::<Result<_, _>>()?))
-}
-
-fn no_range(error: QueryError) -> Problem {
-    match error {
-        QueryError::TooManyPoints { .. } | QueryError::TooManySeries { .. } => Problem::new(
-            Kind::TooManyPoints,
-            format!(
-                "the range has more than {POINTS} points; ask for a shorter one with from and until, or for fewer series with label.NAME=VALUE"
-            ),
-        ),
-        other => Problem::new(Kind::BadRequest, other.to_string()),
-    }
 }
 
 /// How counters are shown.
@@ -352,6 +346,8 @@ fn unit(metric: &str, view: View) -> String {
 struct RangeAsk {
     from: Timestamp,
     until: Timestamp,
+    /// `None`: raw points.
+    step: Option<Duration>,
     view: View,
     labels: BTreeMap<String, String>,
 }
@@ -359,20 +355,9 @@ struct RangeAsk {
 impl RangeAsk {
     fn read(uri: &Uri, now: Timestamp) -> Result<RangeAsk, Problem> {
         let query = Query::read(uri, &["from", "until", "step", "view", "label.*"])?;
-        let time = |name: &str| {
-            let read = when::read(query.one(name)?, now);
-            read.map_err(|why| query.mistakes.parameter(name, why)).ok()
-        };
-        let until = time("until").unwrap_or(now);
-        let from = time("from").unwrap_or(until.minus(DEFAULT_RANGE));
-        if from >= until {
-            let message = "from has to be before until";
-            query.mistakes.parameter("from", message);
-        }
-        if query.one("step").is_some_and(|step| step != "raw") {
-            let message = "the only step is \"raw\": every value as it was measured";
-            query.mistakes.parameter("step", message);
-        }
+        let (from, until) = series_ask::range(&query, now);
+        let step = query.one("step").filter(|step| *step != "raw");
+        let step = step.and_then(|text| series_ask::step(&query, text));
         let view = match query.one("view") {
             None | Some("rate") => View::Rate,
             Some("raw") => View::Raw,
@@ -382,13 +367,123 @@ impl RangeAsk {
                 View::Rate
             }
         };
+        if view == View::Raw && step.is_some() {
+            let message = "raw values have no steps: leave step out, or view";
+            query.mistakes.parameter("view", message);
+        }
         let labels = query.labels();
-        query.or(RangeAsk {
+        let ask = query.or(RangeAsk {
             from,
             until,
+            step,
             view,
             labels,
+        })?;
+        if let Some(step) = step {
+            series_ask::refuse_too_many(from, until, step, Format::Json)?;
+        }
+        Ok(ask)
+    }
+
+    /// Which series of a device.
+    fn selector(&self, metric: &str) -> Result<Selector, Problem> {
+        let labels = self.labels.iter();
+        let labels = labels.map(|(name, value)| (name.as_str(), value.as_str()));
+        let matchers = std::iter::once((METRIC, metric)).chain(labels);
+        let matchers = matchers.map(|(name, value)| Matcher::new(name, MatcherKind::Equal, value));
+        let matchers: Result<Vec<Matcher>, _> = matchers.collect();
+        let matchers = matchers.map_err(|why| Problem::new(Kind::BadRequest, why.to_string()))?;
+        Ok(Selector::new(matchers))
+    }
+
+    /// Asks the sample store. Blocks.
+    fn of(
+        &self,
+        samples: &Samples,
+        device: &Device,
+        metric: String,
+        gap: Duration,
+    ) -> Result<RangeView, Problem> {
+        known(samples, &metric)?;
+        let selector = self.selector(&metric)?;
+        let groups = |group: GroupKey| group.device == device.id;
+        let mut asked = Asked {
+            selector: &selector,
+            groups: &groups,
+            from: self.from,
+            until: self.until,
+            most: POINTS,
+        };
+        let (series, missing) = match self.step {
+            Some(step) => {
+                (asked.from, asked.until) = aligned(self.from, self.until, step);
+                self.by_steps(samples, &asked, step)?
+            }
+            None => {
+                // a rate needs the point before the first one
+                asked.from = self.from.minus(gap);
+                self.raw(samples, &asked, gap)?
+            }
+        };
+        Ok(RangeView {
+            unit: unit(&metric, self.view),
+            metric,
+            view: self.view.word(),
+            from: self.from.to_string(),
+            until: self.until.to_string(),
+            step: self.step.map(span::write),
+            series,
+            warnings: missing,
         })
+    }
+
+    fn raw(
+        &self,
+        samples: &Samples,
+        asked: &Asked<'_>,
+        gap: Duration,
+    ) -> Result<(Vec<SeriesView>, Vec<String>), Problem> {
+        let selected = history::points(samples, asked)?;
+        let series = selected.series.iter().map(|series| SeriesView {
+            labels: shown(&series.key.labels),
+            kind: series.key.kind.word(),
+            points: self.points(series.key.kind, &series.points, gap),
+        });
+        let series = series.filter(|series| !series.points.is_empty());
+        Ok((series.collect(), history::warnings(&selected.missing)))
+    }
+
+    fn by_steps(
+        &self,
+        samples: &Samples,
+        asked: &Asked<'_>,
+        step: Duration,
+    ) -> Result<(Vec<SeriesView>, Vec<String>), Problem> {
+        let by = BySteps {
+            step,
+            aggregate: None,
+            across: None,
+            source: Source::Auto,
+        };
+        let frames = history::steps(samples, asked, &by)?.frames;
+        let begins = |place: u32| seconds(frames.from.plus(step.saturating_mul(place)));
+        let series = frames.frames.iter().filter_map(|frame| {
+            let (_, key) = frame.of.as_ref()?;
+            let values = frame
+                .values
+                .iter()
+                .map(|value| value.is_finite().then_some(*value));
+            let points: Vec<_> = (0..).map(begins).zip(values).collect();
+            points
+                .iter()
+                .any(|(_, value)| value.is_some())
+                .then(|| SeriesView {
+                    labels: shown(&key.labels),
+                    kind: key.kind.word(),
+                    points,
+                })
+        });
+        Ok((series.collect(), history::warnings(&frames.missing)))
     }
 
     /// What is shown of `points`, which begin one gap before the range.
@@ -424,11 +519,6 @@ fn rate(kind: MetricKind, before: &Point, point: &Point) -> Option<f64> {
     }
 }
 
-/// Seconds since 1970.
-fn seconds(at: Timestamp) -> f64 {
-    at.since(Timestamp::default()).as_secs_f64()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -437,6 +527,7 @@ mod tests {
         RangeAsk {
             from: Timestamp(100_000),
             until: Timestamp(1_000_000),
+            step: None,
             view,
             labels: BTreeMap::new(),
         }
@@ -451,12 +542,6 @@ mod tests {
     }
 
     const GAP: Duration = Duration::from_secs(75);
-
-    #[test]
-    fn a_range_of_too_many_points_says_how_to_ask_for_less() {
-        let problem = no_range(QueryError::TooManyPoints { limit: POINTS });
-        assert!(problem.detail().contains("from and until"), "{problem:?}");
-    }
 
     #[test]
     fn a_rate_uses_the_point_before_the_range() {

@@ -61,6 +61,7 @@ pub(crate) enum Kind {
     MediaType,
     Invalid,
     TooManyPoints,
+    TooManySeries,
     /// Too many requests.
     RateLimited,
     Internal,
@@ -150,6 +151,11 @@ impl Kind {
                 StatusCode::BAD_REQUEST,
                 "too-many-points",
                 "The range has too many points",
+            ),
+            Kind::TooManySeries => (
+                StatusCode::BAD_REQUEST,
+                "too-many-series",
+                "Too many series are selected",
             ),
             Kind::RateLimited => (
                 StatusCode::TOO_MANY_REQUESTS,

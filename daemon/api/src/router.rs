@@ -12,9 +12,9 @@ use utoipa_axum::routes;
 
 use crate::gate::{self, Guard};
 use crate::{
-    Api, alerts, answer, audit, credentials, devices, health, import, interfaces, me, metrics,
-    oidc, openapi, outbox, policy, roles, rules, secret_key, secret_routes, sessions, setup,
-    setup_page, status, tenants, tokens, users,
+    Api, alerts, answer, audit, backups, credentials, devices, health, import, interfaces, me,
+    metrics, oidc, openapi, outbox, policy, roles, rules, secret_key, secret_routes, series,
+    sessions, setup, setup_page, status, tenants, tokens, users,
 };
 
 /// What an operation says of who may use it.
@@ -58,8 +58,8 @@ pub(crate) fn guarded(guard: Guard, routes: UtoipaMethodRouter<Api>) -> UtoipaMe
     with_guard(guard, false, routes)
 }
 
-/// Like [`guarded`], for routes whose answer shows a secret once: it is never
-/// kept, so an `Idempotency-Key` is refused.
+/// Like [`guarded`], for routes whose answer shows a secret once, or is far too
+/// long: it is never kept, so an `Idempotency-Key` is refused.
 pub(crate) fn guarded_secret(
     guard: Guard,
     routes: UtoipaMethodRouter<Api>,
@@ -179,6 +179,11 @@ fn resources() -> OpenApiRouter<Api> {
             routes!(metrics::latest_metrics),
         ))
         .routes(guarded(
+            needs(P::MetricsDelete),
+            routes!(metrics::forget_metrics),
+        ))
+        .routes(guarded(needs(P::MetricsRead), routes!(series::show_series)))
+        .routes(guarded(
             needs(P::MetricsRead),
             routes!(metrics::metric_range),
         ))
@@ -216,6 +221,22 @@ fn resources() -> OpenApiRouter<Api> {
         .routes(guarded(
             needs(P::CredentialsWrite),
             routes!(credentials::put_credential, credentials::delete_credential),
+        ))
+        .routes(guarded(
+            needs(P::BackupsRead),
+            routes!(backups::list_backups),
+        ))
+        .routes(guarded(
+            needs(P::BackupsWrite),
+            routes!(backups::create_backup),
+        ))
+        .routes(guarded(
+            needs(P::BackupsRead),
+            routes!(backups::get_backup_run),
+        ))
+        .routes(guarded_secret(
+            needs(P::BackupsWrite),
+            routes!(backups::stream_backup),
         ))
         .routes(guarded(needs(P::StatusRead), routes!(status::get_status)))
         .routes(guarded(Guard::SelfService, routes!(openapi::get_openapi)));

@@ -17,6 +17,7 @@ use crate::health::not_writing;
 use crate::problem::Problem;
 use crate::query;
 use crate::request::JsonAnswer;
+use crate::samples_view::SamplesView;
 
 /// How the daemon is. Before it is set up the network sees `set_up` alone, and
 /// who has the permission for a tenant, sites or tags only does not see how the
@@ -43,6 +44,8 @@ pub(crate) struct StatusView {
     icmp: Option<IcmpView>,
     /// The store.
     store: Option<StoreView>,
+    /// How measured values are kept.
+    samples: Option<SamplesView>,
     /// Mail; null where it is not set up.
     mail: Option<MailView>,
     /// Notifications.
@@ -189,6 +192,7 @@ fn with_details(api: &Api, daemon: DaemonStatus, seen: StatusView) -> StatusView
             parked: stats.parked_outbox,
         }),
         store: Some(store_view(&stats)),
+        samples: Some(SamplesView::of(&stats.samples)),
         mail: mail(api, &daemon),
         scheduler: Some(scheduler(daemon.scheduler)),
         icmp: Some(IcmpView {

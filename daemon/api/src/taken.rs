@@ -7,6 +7,7 @@
 
 use model::{Check, DeviceKind, Permission, Role, Severity};
 use serde_json::Value;
+use store::samples::Selector;
 use utoipa::Number;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::schema::{
@@ -16,8 +17,8 @@ use utoipa::openapi::{OpenApi, Ref, RefOr, Schema};
 
 use crate::users::PASSWORD_BYTES;
 use crate::{
-    alerts, audit, credentials, devices, outbox, page, secret_routes, sessions, tenants, tokens,
-    users,
+    alerts, audit, credentials, devices, outbox, page, secret_routes, series_ask, sessions,
+    tenants, tokens, users,
 };
 
 /// Which values are taken.
@@ -54,6 +55,12 @@ const LINE: Taken = Shape(r"^[^\u0000-\u001f\u007f-\u009f]{0,256}$");
 
 /// A span of time, such as 1h30m.
 const SPAN: Taken = Shape(r"^([0-9]{1,6}(d|h|m|s|ms))+$");
+
+/// Where a backup goes.
+const PLACE: &str = r"^(/|s3://)[^\u0000-\u001f\u007f-\u009f]*$";
+
+/// The length of a step, or none at all.
+const STEP: Taken = Shape(r"^(raw|([0-9]{1,6}(d|h|m|s|ms))+)$");
 
 /// A new password, where the settings demand the least.
 const PASSWORD: Taken = Letters(8, PASSWORD_BYTES);
@@ -182,7 +189,15 @@ fn of_query(path: &str, name: &str) -> Option<Taken> {
         ("/audit", "actor" | "action" | "object" | "tenant" | "q") => {
             Some(Letters(0, audit::FILTER_LETTERS))
         }
-        ("/devices/{device}/metrics/{metric}", "step") => Some(words(&["raw"])),
+        ("/devices/{device}/metrics/{metric}" | "/series", "step") => Some(STEP),
+        ("/series", "selector") => Some(Letters(1, Selector::LONGEST)),
+        ("/series", "points" | "width") => {
+            Some(Whole(*series_ask::STEPS.start(), *series_ask::STEPS.end()))
+        }
+        ("/series", "aggregate") => Some(words(&series_ask::AGGREGATES)),
+        ("/series", "across") => Some(words(&series_ask::ACROSS)),
+        ("/series", "source") => Some(words(&series_ask::SOURCES)),
+        ("/series", "format") => Some(words(&series_ask::FORMATS)),
         ("/devices/{device}/metrics/{metric}", "view") => Some(words(&["rate", "raw"])),
         _ => None,
     }
@@ -242,6 +257,7 @@ fn fields() -> Vec<(&'static str, &'static str, Taken)> {
         ("AvailabilityBody", "check", checks),
         ("AvailabilityBody", "for", SPAN),
         ("AvailabilityBody", "rounds", Whole(1, 1_000)),
+        ("NewBackupBody", "to", Shape(PLACE)),
         ("BindingBody", "role", roles()),
         ("BindingBody", "tenant", TENANT),
         ("BindingBody", "sites", NAME),

@@ -11,8 +11,9 @@ use crate::matrix::{Furnished, furnished};
 const TAKES_ANYTHING: &str = "GET /api/v1/oidc/callback";
 
 /// Changes of something that has no revision: one's own password and codes,
-/// and what is ended at once.
-const WITHOUT_REVISION: [&str; 8] = [
+/// what was measured, and what is ended at once.
+const WITHOUT_REVISION: [&str; 9] = [
+    "DELETE /api/v1/devices/{device}/metrics",
     "DELETE /api/v1/me/session",
     "DELETE /api/v1/me/sessions/{id}",
     "DELETE /api/v1/me/totp",

@@ -9,9 +9,10 @@ use std::time::Duration;
 use access::{Access, AccessSettings, NewToken, Origin, TokenKind};
 use api::tls::{self, TlsFiles};
 use api::{
-    Api, Daemon, DaemonStatus, ExposedKind, Exposition, IcmpStatus, Limits, PollNowRefused,
-    SchedulerStatus,
+    Api, BackupRefused, BackupRun, BackupState, Backups, Daemon, DaemonStatus, ExposedKind,
+    Exposition, IcmpStatus, KeptBackup, Later, Limits, PollNowRefused, SchedulerStatus,
 };
+use axum::body::Bytes;
 use model::{
     Binding, By, Check, Columns, Device, DeviceId, DeviceState, Facts, GroupKey, Labels,
     MetricKind, Outcome, Permission, PollReport, PollRow, Role, Scope, SeriesKey, TenantName,
@@ -26,7 +27,7 @@ use store::{Store, StoreOptions};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -47,6 +48,89 @@ pub(crate) struct FakeDaemon {
     pub(crate) recipients: Mutex<Option<Vec<String>>>,
     pub(crate) panics: Mutex<bool>,
     pub(crate) new_key: Mutex<Option<WrappingKey>>,
+    pub(crate) backups: Mutex<Option<Arc<FakeBackups>>>,
+}
+
+/// Makes backups of nothing.
+#[derive(Default)]
+pub(crate) struct FakeBackups {
+    /// Where they were to go.
+    pub(crate) started: Mutex<Vec<Option<String>>>,
+    pub(crate) refusal: Mutex<Option<BackupRefused>>,
+    /// What is streamed next; by default a small archive.
+    pub(crate) pieces: Mutex<Option<mpsc::Receiver<Piece>>>,
+}
+
+pub(crate) type Piece = Result<Bytes, String>;
+
+fn later<T: Send + 'static>(value: T) -> Later<T> {
+    Box::pin(std::future::ready(value))
+}
+
+/// All of these pieces.
+pub(crate) fn pieces(pieces: &[Piece]) -> mpsc::Receiver<Piece> {
+    let (sender, receiver) = mpsc::channel(pieces.len());
+    for piece in pieces {
+        sender.try_send(piece.clone()).unwrap();
+    }
+    receiver
+}
+
+impl FakeBackups {
+    fn refused(&self) -> Result<(), BackupRefused> {
+        self.refusal.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    fn run(id: u64, to: Option<String>) -> BackupRun {
+        BackupRun {
+            id,
+            state: BackupState::Running,
+            begun: NOW,
+            ended: None,
+            bytes: 0,
+            to: to.unwrap_or("/var/backups/sotp".into()),
+            error: None,
+        }
+    }
+}
+
+impl Backups for FakeBackups {
+    fn list(&self) -> Later<Result<Vec<KeptBackup>, BackupRefused>> {
+        let kept = KeptBackup {
+            name: "sotp-1.tar".into(),
+            at: "/var/backups/sotp/sotp-1.tar".into(),
+            made: NOW,
+            bytes: 1_000,
+            encrypted: Some(true),
+        };
+        later(self.refused().map(|()| vec![kept]))
+    }
+
+    fn start(&self, _by: By, to: Option<String>) -> Later<Result<BackupRun, BackupRefused>> {
+        if let Err(refused) = self.refused() {
+            return later(Err(refused));
+        }
+        let mut started = self.started.lock().unwrap();
+        started.push(to.clone());
+        later(Ok(FakeBackups::run(started.len() as u64 + 1, to)))
+    }
+
+    fn runs(&self) -> Later<Vec<BackupRun>> {
+        let done = BackupRun {
+            state: BackupState::Failed,
+            ended: Some(NOW),
+            bytes: 77,
+            error: Some("the bucket is gone".into()),
+            ..FakeBackups::run(1, None)
+        };
+        later(vec![done])
+    }
+
+    fn stream(&self, _by: By) -> Later<Result<mpsc::Receiver<Piece>, BackupRefused>> {
+        let small = || pieces(&[Ok("arch".into()), Ok("ive".into()), Ok(Bytes::new())]);
+        let next = self.pieces.lock().unwrap().take();
+        later(self.refused().map(|()| next.unwrap_or_else(small)))
+    }
 }
 
 impl Daemon for FakeDaemon {
@@ -100,6 +184,11 @@ impl Daemon for FakeDaemon {
 
     fn new_wrapping_key(&self) -> Result<Option<WrappingKey>, String> {
         Ok(self.new_key.lock().unwrap().take())
+    }
+
+    fn backups(&self) -> Option<Arc<dyn Backups>> {
+        let backups = self.backups.lock().unwrap().clone();
+        backups.map(|backups| backups as Arc<dyn Backups>)
     }
 
     fn mail_recipients(&self) -> Option<Vec<String>> {
@@ -171,6 +260,7 @@ pub(crate) async fn served_with(limits: Limits) -> Served {
         recipients: Mutex::new(Some(vec!["ops@example.com".into()])),
         panics: Mutex::default(),
         new_key: Mutex::default(),
+        backups: Mutex::new(Some(Arc::default())),
     });
     let api = Api::new(
         store.clone(),
@@ -347,7 +437,7 @@ pub(crate) async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer
     let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
     // a reset after the answer is the other side's haste, not ours
     let _ = read.expect("the server neither answers nor closes");
-    let text = String::from_utf8(bytes).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
     let (head, body) = text
         .split_once("\r\n\r\n")
         .unwrap_or_else(|| panic!("no answer: {text:?}"));

@@ -7,6 +7,7 @@
 
 mod alerts;
 mod audit;
+mod backups;
 mod canaries;
 mod conventions;
 mod devices;
@@ -24,6 +25,7 @@ mod people;
 mod scopes;
 mod secret_values;
 mod secure;
+mod series;
 mod setting_up;
 mod signing_in;
 mod tokens;

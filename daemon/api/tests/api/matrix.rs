@@ -82,6 +82,7 @@ pub(crate) async fn furnished() -> Furnished {
         ("/users/{name}", format!("{CANARY}-person")),
         ("/tenants/{name}", "default".to_owned()),
         ("/tokens/{id}", token),
+        ("/runs/{id}", "1".to_owned()),
         (
             "/sessions/{id}",
             "0123456789abcdef0123456789abcdef".to_owned(),
@@ -178,6 +179,7 @@ fn is_the_appliance_s(method: &str, path: &str) -> bool {
         "sessions",
         "notify",
         "audit/verify",
+        "backups",
     ];
     let resource = path.strip_prefix("/api/v1/").unwrap_or_default();
     whole.iter().any(|whole| resource.starts_with(whole))

@@ -258,7 +258,7 @@ async fn a_wrong_range_is_refused_with_a_hint() {
     let path = "/api/v1/devices/core1/metrics";
     let answer = api
         .get(&format!(
-            "{path}/icmp_rtt_seconds?from=yesterday&step=1m&view=avg&until=x"
+            "{path}/icmp_rtt_seconds?from=yesterday&step=often&view=avg&until=x"
         ))
         .await;
     let places: Vec<String> = answer.mistakes(400).into_iter().map(|m| m.0).collect();

@@ -1,0 +1,469 @@
+//! Series of many devices: found by a selector, as raw points or by steps, as
+//! JSON or as columns (see `columns`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri, header};
+use axum::response::{IntoResponse, Response};
+use model::{Check, Device, DeviceId, GroupKey, Permission, SeriesKey, metric_info};
+use serde::Serialize;
+use store::samples::{Aggregate, Frames, Samples, Selected, SelectedSeries, Selector, Tier};
+use utoipa::ToSchema;
+
+use crate::Api;
+use crate::caller::Caller;
+use crate::columns;
+use crate::history::{self, Asked, BySteps, Stepped, metric_of, seconds};
+use crate::number::{Number, Numbers, Point};
+use crate::problem::{Kind, Problem};
+use crate::series_ask::{Format, How, SeriesAsk, Step, across_word, aligned, easy_step};
+
+/// Series that a selector finds, over time.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SeriesAnswer {
+    #[serde(flatten)]
+    head: Head,
+    /// In the order of devices, checks and series; those without any value in
+    /// the range are left out.
+    series: Vec<OneSeries>,
+}
+
+/// What all series of an answer have in common.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Head {
+    /// The first instant of the range: the beginning of the first step.
+    from: String,
+    /// The first instant after it: the end of the last step.
+    until: String,
+    /// The length of a step in seconds; null for raw points.
+    step: Option<f64>,
+    /// Where all values come from: raw, 15m or 1h.
+    source: &'static str,
+    /// That reaches back to here; steps before have no values. Null for raw
+    /// points.
+    oldest: Option<String>,
+    /// What became of all series together: sum, avg, min, max or count.
+    across: Option<&'static str>,
+    /// Series that were selected.
+    selected: usize,
+    /// What could not be read, and why: the answer lacks it.
+    warnings: Vec<String>,
+}
+
+/// One series over time. What it is of is null for all series together.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OneSeries {
+    #[serde(flatten)]
+    of: Of,
+    /// One value per step, the first at `from`; empty for raw points.
+    #[schema(value_type = Vec<Number>)]
+    values: Values,
+    /// Raw points, oldest first; empty by steps.
+    points: Vec<Point>,
+}
+
+/// Which series, and what its values are.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct Of {
+    /// The device's name.
+    device: Option<String>,
+    /// The device's number.
+    id: Option<u64>,
+    /// How it is asked: icmp or snmp.
+    check: Option<&'static str>,
+    /// The metric's name.
+    metric: Option<String>,
+    /// Of what; empty for the device as a whole, and for all together.
+    labels: BTreeMap<String, String>,
+    /// counter32, counter64, gauge or state.
+    kind: Option<&'static str>,
+    /// The unit of the values; empty for a bare number.
+    unit: String,
+    /// What the metric means.
+    help: &'static str,
+    /// What became of the values within a step; null for raw points.
+    aggregate: Option<&'static str>,
+    /// Seconds since 1970 at which the series had ended; empty by steps.
+    ends: Vec<f64>,
+}
+
+/// Values as they are kept, written as [`Numbers`].
+#[derive(Debug)]
+struct Values(Vec<f64>);
+
+impl Serialize for Values {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Numbers(&self.0).serialize(serializer)
+    }
+}
+
+/// The header of an answer as columns.
+#[derive(Serialize)]
+struct ColumnsHeader<'a> {
+    #[serde(flatten)]
+    head: &'a Head,
+    series: Vec<ColumnsOf<'a>>,
+}
+
+#[derive(Serialize)]
+struct ColumnsOf<'a> {
+    #[serde(flatten)]
+    of: &'a Of,
+    offset: usize,
+    length: usize,
+    broken: Vec<usize>,
+}
+
+/// An answer before it is written.
+struct Found {
+    head: Head,
+    series: Vec<(Of, Data)>,
+}
+
+enum Data {
+    Steps(Vec<f64>),
+    Raw {
+        times: Vec<f64>,
+        values: Vec<f64>,
+        broken: Vec<bool>,
+    },
+}
+
+/// Shows series over time.
+///
+/// The selector is that of PromQL: a metric's name, matchers in braces, or
+/// both, such as `ifHCInOctets{site="ber",ifName=~"Gi.*"}`. Beside the labels of
+/// the series the matchers know those of their device: `device` (its name), `id`,
+/// `site`, `tenant`, `tag` (it has one like that) and `check`. What the caller
+/// may not see is not there.
+///
+/// Counters have increase, rate, max_rate and count alone: what they stand at is
+/// shown by raw points.
+///
+/// Without a step its length is chosen: an easy one with at most `points`, or
+/// `width` in pixels, steps in the range, and with two rounds of the slowest
+/// poll or more in it. Steps begin at whole multiples since 1970.
+///
+/// Values are null where nothing was measured; infinities are the texts "+Inf"
+/// and "-Inf". An answer has at most 200000 points of 10000 series as JSON,
+/// 2000000 as columns; one line across series is made of 100000 at most.
+///
+/// As columns (`application/vnd.sotp.columns`, little-endian): the 8 bytes
+/// SOTPCOL1; the header's length h, a multiple of 8, in 4 bytes; 4 zero bytes;
+/// the header, JSON with spaces behind it; then doubles to the end. The header is
+/// the answer as JSON, but a series has `offset`, `length` and `broken` in place of
+/// `values` and `points`: its numbers are the `length` doubles from the byte
+/// 16 + h + 8 × `offset` on. Of raw points these are the times, as many values
+/// stand right behind them, and `broken` lists the places, from 0, of those at
+/// which a counter does not go on. NaN: nothing was measured.
+#[utoipa::path(
+    get,
+    path = "/series",
+    tag = "metrics",
+    params(
+        ("selector" = String, Query, description = "Which series, as in PromQL"),
+        ("from" = Option<String>, Query, description = "First instant; by default an hour before until"),
+        ("until" = Option<String>, Query, description = "First instant after the range; by default now"),
+        ("step" = Option<String>, Query, description = "A span such as 5m; raw: every value as it was measured"),
+        ("points" = Option<usize>, Query, description = "At most so many steps, 1 to 10000; by default 600"),
+        ("width" = Option<usize>, Query, description = "The same, for a chart of so many pixels"),
+        ("aggregate" = Option<String>, Query, description = "What becomes of a series' values within a step; by default rate for counters and avg for the rest"),
+        ("across" = Option<String>, Query, description = "Brings all series together to one"),
+        ("source" = Option<String>, Query, description = "auto (the default): the coarsest roll-up that answers well; or the one to read"),
+        ("format" = Option<String>, Query, description = "json (the default) or columns; Accept: application/vnd.sotp.columns says the same"),
+    ),
+    responses(
+        (status = 200, description = "The series", content(
+            (SeriesAnswer = "application/json"),
+            (Vec<u8> = "application/vnd.sotp.columns"),
+        )),
+        (status = 400, description = "A parameter is wrong, or the answer would have too many points or series"),
+    )
+)]
+pub(crate) async fn show_series(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let ask = SeriesAsk::read(&uri, &headers, api.now())?;
+    let owners = Owners::of(&api, &caller, &ask);
+    let place = api.histories().take(&caller.rate_key()).await;
+    let format = ask.format;
+    let written = api.read(move |store| {
+        // it is taken for as long as this runs, even if nobody waits any more
+        let _place = place;
+        write(find(store.samples(), &ask, &owners)?, ask.format)
+    });
+    let body = written.await?;
+    let kind = match format {
+        Format::Json => "application/json",
+        Format::Columns => columns::CONTENT_TYPE,
+    };
+    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+}
+
+/// The devices whose series are asked for and may be seen.
+struct Owners {
+    devices: HashMap<DeviceId, Arc<Device>>,
+    /// The longest time between two polls of any of them.
+    every: Duration,
+}
+
+impl Owners {
+    fn of(api: &Api, caller: &Caller, ask: &SeriesAsk) -> Owners {
+        let inventory = api.store().inventory();
+        let meant = inventory.live().filter(|device| {
+            caller.on_device(Permission::MetricsRead, device) && ask.owner.is(device)
+        });
+        let devices: HashMap<DeviceId, Arc<Device>> = meant
+            .map(|device| (device.id, Arc::clone(device)))
+            .collect();
+        let checks = Check::ALL
+            .into_iter()
+            .filter(|check| ask.owner.asks(*check));
+        let every = checks.flat_map(|check| {
+            let devices = devices.values();
+            devices.map(move |device| api.daemon().interval(device, check))
+        });
+        Owners {
+            every: every.max().unwrap_or_default(),
+            devices,
+        }
+    }
+}
+
+/// Asks the sample store. Blocks.
+fn find(samples: &Samples, ask: &SeriesAsk, owners: &Owners) -> Result<Found, Problem> {
+    let groups =
+        |group: GroupKey| owners.devices.contains_key(&group.device) && ask.owner.asks(group.check);
+    let mut asked = Asked {
+        selector: &ask.selector,
+        groups: &groups,
+        from: ask.from,
+        until: ask.until,
+        most: ask.format.most(),
+    };
+    match ask.how {
+        How::Raw => {
+            let selected = history::points(samples, &asked)?;
+            Ok(raw(ask, selected, owners))
+        }
+        How::Steps {
+            step,
+            aggregate,
+            across,
+            source,
+        } => {
+            let range = ask.until.since(ask.from);
+            let step = match step {
+                Step::Of(step) => step,
+                Step::AtMost(most) => easy_step(range, most, owners.every, source),
+            };
+            (asked.from, asked.until) = aligned(ask.from, ask.until, step);
+            let by = BySteps {
+                step,
+                aggregate,
+                across,
+                source,
+            };
+            let stepped = history::steps(samples, &asked, &by)?;
+            Ok(by_steps(&ask.selector, &by, stepped, owners))
+        }
+    }
+}
+
+fn raw(ask: &SeriesAsk, selected: Selected, owners: &Owners) -> Found {
+    let head = Head {
+        from: ask.from.to_string(),
+        until: ask.until.to_string(),
+        step: None,
+        source: Tier::Raw.word(),
+        oldest: None,
+        across: None,
+        selected: selected.series.len(),
+        warnings: history::warnings(&selected.missing),
+    };
+    let series = selected.series.iter();
+    let series = series.filter_map(|series| points(series, owners));
+    Found {
+        head,
+        series: series.collect(),
+    }
+}
+
+fn points(series: &SelectedSeries, owners: &Owners) -> Option<(Of, Data)> {
+    let of = Of {
+        ends: series.ends.iter().map(|at| seconds(*at)).collect(),
+        ..Of::one(series.group, &series.key, None, owners)?
+    };
+    let data = Data::Raw {
+        times: series
+            .points
+            .iter()
+            .map(|point| seconds(point.at))
+            .collect(),
+        values: series.points.iter().map(|point| point.value).collect(),
+        broken: series.points.iter().map(|point| point.broken).collect(),
+    };
+    Some((of, data))
+}
+
+fn by_steps(selector: &Selector, by: &BySteps, stepped: Stepped, owners: &Owners) -> Found {
+    let Stepped { frames, aggregates } = stepped;
+    let head = head_of(&frames, by);
+    let frames = frames.frames.into_iter().zip(aggregates);
+    let series = frames.filter_map(|(frame, aggregate)| {
+        let of = match &frame.of {
+            Some((group, key)) => Of::one(*group, key, Some(aggregate), owners)?,
+            None => Of::all(selector, by, aggregate),
+        };
+        let measured = frame.values.iter().any(|value| !value.is_nan());
+        (measured || frame.of.is_none()).then_some((of, Data::Steps(frame.values)))
+    });
+    Found {
+        series: series.collect(),
+        head,
+    }
+}
+
+fn head_of(frames: &Frames, by: &BySteps) -> Head {
+    let length = frames.step_ms.saturating_mul(frames.steps as u64);
+    Head {
+        from: frames.from.to_string(),
+        until: frames.from.plus(Duration::from_millis(length)).to_string(),
+        step: Some(by.step.as_secs_f64()),
+        source: frames.source.word(),
+        oldest: Some(frames.oldest.to_string()),
+        across: by.across.map(across_word),
+        selected: frames.series,
+        warnings: history::warnings(&frames.missing),
+    }
+}
+
+impl Of {
+    /// One series; `None` where its device is none of `owners`.
+    fn one(
+        group: GroupKey,
+        key: &SeriesKey,
+        aggregate: Option<Aggregate>,
+        owners: &Owners,
+    ) -> Option<Of> {
+        let device = owners.devices.get(&group.device)?;
+        let labels = key.labels.iter();
+        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Some(Of {
+            device: Some(device.name.clone()),
+            id: Some(group.device.0),
+            check: Some(group.check.word()),
+            metric: Some(key.metric.to_string()),
+            labels: labels.collect(),
+            kind: Some(key.kind.word()),
+            unit: history::unit(&key.metric, aggregate),
+            help: metric_info(&key.metric).map_or("", |info| info.help),
+            aggregate: aggregate.map(history::word),
+            ends: Vec::new(),
+        })
+    }
+
+    /// All series together.
+    fn all(selector: &Selector, by: &BySteps, aggregate: Aggregate) -> Of {
+        let metric = metric_of(selector);
+        let counted = matches!(by.across, Some(store::samples::Across::Count));
+        Of {
+            metric: metric.map(str::to_owned),
+            unit: match metric {
+                Some(metric) if !counted => history::unit(metric, Some(aggregate)),
+                _ => String::new(),
+            },
+            help: metric.and_then(metric_info).map_or("", |info| info.help),
+            aggregate: Some(history::word(aggregate)),
+            ..Of::default()
+        }
+    }
+}
+
+fn write(found: Found, format: Format) -> Result<Vec<u8>, Problem> {
+    let written = match format {
+        Format::Json => serde_json::to_vec(&json(found)),
+        Format::Columns => as_columns(&found),
+    };
+    written.map_err(|error| Problem::new(Kind::Internal, error.to_string()))
+}
+
+fn json(found: Found) -> SeriesAnswer {
+    let series = found.series.into_iter().map(|(of, data)| match data {
+        Data::Steps(values) => OneSeries {
+            of,
+            values: Values(values),
+            points: Vec::new(),
+        },
+        Data::Raw {
+            times,
+            values,
+            broken,
+        } => {
+            let points = times.into_iter().zip(values).zip(broken);
+            OneSeries {
+                of,
+                values: Values(Vec::new()),
+                points: points
+                    .map(|((at, value), broken)| Point(at, value, broken))
+                    .collect(),
+            }
+        }
+    });
+    SeriesAnswer {
+        head: found.head,
+        series: series.collect(),
+    }
+}
+
+fn as_columns(found: &Found) -> Result<Vec<u8>, serde_json::Error> {
+    let mut offset = 0;
+    let series = found.series.iter().map(|(of, data)| {
+        let length = data.columns()[0].len();
+        let begins = offset;
+        offset += data
+            .columns()
+            .iter()
+            .map(|column| column.len())
+            .sum::<usize>();
+        ColumnsOf {
+            of,
+            offset: begins,
+            length,
+            broken: data.broken(),
+        }
+    });
+    let header = ColumnsHeader {
+        series: series.collect(),
+        head: &found.head,
+    };
+    let columns = found.series.iter().flat_map(|(_, data)| data.columns());
+    columns::write(&header, columns)
+}
+
+impl Data {
+    /// The numbers in the order in which they are written.
+    fn columns(&self) -> [&[f64]; 2] {
+        match self {
+            Data::Steps(values) => [values, &[]],
+            Data::Raw { times, values, .. } => [times, values],
+        }
+    }
+
+    /// The places of points at which a counter does not go on.
+    fn broken(&self) -> Vec<usize> {
+        match self {
+            Data::Steps(_) => Vec::new(),
+            Data::Raw { broken, .. } => {
+                let places = broken.iter().enumerate().filter(|(_, broken)| **broken);
+                places.map(|(place, _)| place).collect()
+            }
+        }
+    }
+}
