@@ -55,7 +55,7 @@ fn main() {
     if part.is_empty() || part == "log" {
         replay(&dir.join("log"));
     }
-    if part.is_empty() || part == "quarter" {
+    if part == "quarter" {
         quarter(&dir.join("quarter"));
     }
     if part == "million" {

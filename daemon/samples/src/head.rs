@@ -102,6 +102,8 @@ pub(crate) struct Frozen {
     pub(crate) id: u64,
     /// They came while the log was suspended: if room is needed they go.
     pub(crate) unlogged: bool,
+    /// The log may have lost some of them: they must get into a segment.
+    pub(crate) is_backlog: bool,
     /// By number.
     pub(crate) groups: Vec<(u32, Vec<Piece>)>,
 }
@@ -384,6 +386,7 @@ impl Head {
         let frozen = Frozen {
             id,
             unlogged,
+            is_backlog: unlogged,
             groups,
         };
         self.unlogged += if unlogged { frozen.bytes() } else { 0 };

@@ -35,8 +35,6 @@ pub(crate) struct Keeper {
     pub(crate) tidied: Option<u64>,
     /// Groups that were gone when the log was cut last: it has no row of them.
     pub(crate) gone_at_cut: HashSet<u32>,
-    /// Rows that the log never had wait for a cut that failed.
-    pub(crate) backlog: Option<CatalogError>,
 }
 
 /// A change, and what is done once it is confirmed.

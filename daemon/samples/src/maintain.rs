@@ -50,8 +50,11 @@ impl Inner {
             return Ok(());
         }
         let large = 2 * self.options.open_bytes;
-        let is_large = lock(&self.head).held.bytes > large;
-        if keeper.cut_slot == Some(slot) && !is_large {
+        let is_urgent = {
+            let head = lock(&self.head);
+            head.held.bytes > large || head.has_backlog()
+        };
+        if keeper.cut_slot == Some(slot) && !is_urgent {
             return Ok(());
         }
         keeper.cut_after = now.0 + AFTER_FAILURE_MS;
@@ -71,7 +74,11 @@ impl Inner {
         let is_suspended = self.wal.stats().suspended.is_some();
         let mut head = lock(&self.head);
         if is_suspended && !head.suspended {
-            head.freeze(false);
+            if head.freeze(false)
+                && let Some(last) = head.frozen.last_mut()
+            {
+                Arc::make_mut(last).is_backlog = true;
+            }
             head.suspended = true;
         }
     }
@@ -85,17 +92,13 @@ impl Inner {
             let resumed = self.wal.resume();
             self.end_resuming(resumed.is_ok());
             resumed?;
-        } else if keeper.backlog.is_none() {
+        } else if !lock(&self.head).has_backlog() {
             return Ok(());
         }
-        keeper.backlog = self.cut(keeper).err();
-        match &keeper.backlog {
-            None => Ok(()),
-            Some(error) => Err(NotDurable {
-                why: error.why.clone(),
-                full: error.full,
-            }),
-        }
+        self.cut(keeper).map_err(|error| NotDurable {
+            why: error.why,
+            full: error.full,
+        })
     }
 
     /// What came while the log was suspended is set apart from what comes
@@ -193,6 +196,11 @@ impl Inner {
 }
 
 impl Head {
+    /// Whether rows that the log may never have had wait for a segment.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.frozen.iter().any(|frozen| frozen.is_backlog)
+    }
+
     /// Freezes the head's rows together with those that were frozen last, if
     /// both were logged or neither was: tries that fail leave no crumbs.
     pub(crate) fn freeze_with_last(&mut self, unlogged: bool) {
@@ -219,6 +227,7 @@ impl Head {
         self.frozen.push(Arc::new(Frozen {
             id: last.id,
             unlogged: last.unlogged,
+            is_backlog: last.is_backlog || before.is_backlog,
             groups: groups.into_iter().collect(),
         }));
         self.recount();

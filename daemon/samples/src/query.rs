@@ -39,7 +39,8 @@ pub struct SelectedSeries {
     /// Oldest first.
     pub points: Vec<Point>,
     /// Instants, rising, at which the series had ended: the group was asked and
-    /// this series was not there any more (the first such row after a point).
+    /// this series was not there any more, or not measured (the first such row
+    /// after a point).
     pub ends: Vec<Timestamp>,
 }
 
@@ -91,7 +92,7 @@ pub enum Aggregate {
     Count,
     /// How much a counter rose (reset-corrected; not extrapolated).
     Increase,
-    /// The same per second of the steps that were measured... of the whole step.
+    /// The same, divided by the seconds of the whole step.
     Rate,
     /// A counter's steepest raw step, per second.
     MaxRate,
@@ -122,7 +123,8 @@ pub struct Rollup<'a> {
     pub from: Timestamp,
     /// Steps begin before this.
     pub until: Timestamp,
-    /// In ms, at least 1; `from` should be a multiple for stable answers.
+    /// In ms, at least 1; `from` should be a multiple for stable answers. Of a
+    /// tier above raw, the first step begins with the bucket that `from` is in.
     pub step_ms: u64,
     /// Within a series.
     pub aggregate: Aggregate,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use model::Timestamp;
 use segment::{Span, Tier};
+use wal::NotDurable;
 
 use crate::engine::{Inner, SamplesHealth, SamplesStats, TierStats};
 use crate::head::{Head, REFUSALS};
@@ -48,6 +49,10 @@ impl Inner {
             last_compaction: counts.last_compaction,
             health: match &wal.suspended {
                 Some(why) => SamplesHealth::NotWriting(why.clone()),
+                None if head.has_backlog() => SamplesHealth::NotWriting(NotDurable {
+                    why: "what was kept in memory is not in a segment yet".into(),
+                    full: false,
+                }),
                 None => SamplesHealth::Ok,
             },
             wal,

@@ -392,6 +392,11 @@ fn a_group_that_began_while_the_disk_was_full_is_known_after_a_power_cut() {
     // the log goes on, but the cut fails: definitions must be in the log
     lab.catalog.fail(&[super::lab::Fault::Refuses; 3]);
     lab.samples.resume(Timestamp(START)).unwrap_err();
+    let health = lab.samples.stats().health;
+    assert!(
+        matches!(health, SamplesHealth::NotWriting(_)),
+        "it is not over"
+    );
     lab.keeps(5, START + 1, &one, &[2.0]);
     let lab = lab.after_power_cut(1);
     assert_eq!(lab.points("a"), [(START + 1, 2.0)]);
