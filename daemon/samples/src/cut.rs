@@ -102,7 +102,8 @@ impl Inner {
             };
             (group.number, record)
         };
-        let groups: Vec<(u32, GroupRecord)> = changed.map(record).collect();
+        let untold = head.gone_untold.iter().cloned();
+        let groups: Vec<(u32, GroupRecord)> = changed.map(record).chain(untold).collect();
         let columns = lock::read(&self.registry).unlisted();
         if head.frozen.is_empty() && groups.is_empty() && columns.is_empty() {
             return None;

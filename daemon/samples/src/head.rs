@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use codec::Scratch;
 use model::{Breaks, Columns, GroupKey, Timestamp};
 
+use crate::catalog::GroupRecord;
 use crate::engine::{Append, Options, Refused};
 use crate::limits::{self, Begun};
 use crate::lock;
@@ -162,6 +163,9 @@ pub(crate) struct Head {
     pub(crate) groups: HashMap<GroupKey, Group>,
     /// Numbers of groups whose data was deleted.
     pub(crate) gone: HashSet<u32>,
+    /// Those of them of which the catalog does not know it: they are told with
+    /// the next change.
+    pub(crate) gone_untold: Vec<(u32, GroupRecord)>,
     pub(crate) next_group: u32,
     /// Oldest first.
     pub(crate) frozen: Vec<Arc<Frozen>>,

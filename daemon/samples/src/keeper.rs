@@ -149,6 +149,8 @@ impl Inner {
                 group.note_changed &= *group.note != *record.note;
             }
         }
+        let is_told = |number: &u32| change.groups.iter().any(|(told, _)| told == number);
+        head.gone_untold.retain(|(number, _)| !is_told(number));
         for number in &change.forget_groups {
             head.gone.remove(number);
         }

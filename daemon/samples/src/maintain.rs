@@ -143,8 +143,13 @@ impl Inner {
     pub(crate) fn forget(&self, groups: &dyn Fn(GroupKey) -> bool) -> Result<usize, CatalogError> {
         let mut keeper = self.keep();
         self.finish(&mut keeper)?;
-        let gone = lock(&self.head).forget(groups);
-        let count = gone.len();
+        let (gone, count) = {
+            let mut head = lock(&self.head);
+            let mut gone = head.forget(groups);
+            let count = gone.len();
+            gone.extend(head.gone_untold.iter().cloned());
+            (gone, count)
+        };
         let pending = Pending {
             change: CatalogChange {
                 groups: gone,
@@ -152,9 +157,9 @@ impl Inner {
             },
             ..Pending::default()
         };
-        match count {
-            0 => Ok(0),
-            _ => self.change(&mut keeper, pending).map(|()| count),
+        match pending.change.groups.is_empty() {
+            true => Ok(0),
+            false => self.change(&mut keeper, pending).map(|()| count),
         }
     }
 
@@ -285,7 +290,7 @@ impl Head {
 
     /// Takes groups out: their keys are free, their numbers are gone.
     fn forget(&mut self, groups: &dyn Fn(GroupKey) -> bool) -> Vec<(u32, GroupRecord)> {
-        let mut forgotten = Vec::new();
+        let mut forgotten: Vec<(u32, GroupRecord)> = Vec::new();
         self.groups.retain(|key, group| {
             if !groups(*key) {
                 return true;

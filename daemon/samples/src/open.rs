@@ -11,7 +11,7 @@ use segment::Tier;
 use wal::fs::Fs;
 use wal::{Wal, WalError, WalOptions};
 
-use crate::catalog::{Catalog, CatalogState};
+use crate::catalog::{Catalog, CatalogState, GroupRecord};
 use crate::engine::{Inner, Monotonic, OpenError, Options};
 use crate::files::{self, Places};
 use crate::head::{Group, Head};
@@ -211,15 +211,19 @@ impl Head {
     /// Begins a group. One of the same key that is there already is gone: a
     /// deletion was under way when the process ended.
     fn begin(&mut self, key: GroupKey, group: Group) {
-        let number = group.number;
-        match self.groups.get(&key) {
-            Some(newer) if newer.number > number => {
-                self.gone.insert(number);
-            }
-            _ => {
-                let older = self.groups.insert(key, group);
-                self.gone.extend(older.map(|group| group.number));
-            }
+        let newer = self.groups.get(&key).map(|other| other.number);
+        let gone = match newer {
+            Some(newer) if newer > group.number => Some(group),
+            _ => self.groups.insert(key, group),
+        };
+        if let Some(gone) = gone {
+            self.gone.insert(gone.number);
+            let record = GroupRecord {
+                key,
+                note: Vec::new(),
+                gone: true,
+            };
+            self.gone_untold.push((gone.number, record));
         }
     }
 

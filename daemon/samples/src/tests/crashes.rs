@@ -412,3 +412,19 @@ fn a_store_on_an_empty_disk_with_an_old_catalog_says_what_is_missing() {
     assert_eq!(selected.missing.len(), 1);
     assert_eq!(lab.samples.stats().damaged, 1);
 }
+
+#[test]
+fn a_deletion_that_was_under_way_does_not_come_back_after_the_next_one() {
+    let one = columns(&["a"]);
+    let lab = Lab::new();
+    lab.keeps(1, START, &one, &[1.0]);
+    lab.samples.cut().unwrap();
+    lab.catalog.fail(&[Fault::Refuses]);
+    lab.samples.forget(&|_| true).unwrap_err();
+    lab.keeps(1, START + 1, &one, &[2.0]);
+    let lab = lab.reopened();
+    assert_eq!(lab.points("a"), [(START + 1, 2.0)]);
+    lab.samples.forget(&|_| true).unwrap();
+    let lab = lab.reopened();
+    assert_eq!(lab.points("a"), []);
+}
