@@ -65,9 +65,13 @@ impl Inner {
         let registry = registry(&state, &logged);
         let (mut head, dropped) = head(state, gone, logged, &registry);
         head.learn(shelf, &registry);
+        // rows of an hour that is over are cut before their day is compacted
+        let this_slot = slot(&options, now);
+        let oldest = head.oldest_row().unwrap_or(now.0);
+        let is_over = slot(&options, Timestamp(oldest)) < this_slot;
         let keeper = Keeper {
             next_segment,
-            cut_slot: Some(slot(&options, now)),
+            cut_slot: (!is_over).then_some(this_slot),
             ..Keeper::default()
         };
         let counts = Counts {
@@ -225,6 +229,18 @@ impl Head {
             };
             self.gone_untold.push((gone.number, record));
         }
+    }
+
+    /// When the oldest row is that is not in a segment and not frozen.
+    fn oldest_row(&self) -> Option<u64> {
+        let open = self
+            .groups
+            .values()
+            .filter_map(|group| group.open.times.first());
+        let closed = self.groups.values().flat_map(|group| &group.closed);
+        open.copied()
+            .chain(closed.map(|piece| piece.span().0))
+            .min()
     }
 
     /// The key of each number.

@@ -15,7 +15,7 @@ use crate::{Output, Tier};
 
 /// The most rows of a block that compaction makes: a day of 30 s is one block,
 /// and a day of seconds is cut, so that one chart does not read all of it.
-const BLOCK_ROWS: usize = 4_096;
+const BLOCK_ROWS: usize = 720;
 
 /// The most values of such a block: what bounds memory for wide rows (32 MiB).
 const BLOCK_VALUES: usize = 4 << 20;

@@ -385,3 +385,23 @@ fn a_cut_that_fails_for_hours_leaves_one_heap_of_blocks_and_loses_nothing() {
     let lab = lab.reopened();
     assert_eq!(lab.points("a").len(), 400);
 }
+
+#[test]
+fn rows_that_a_kill_left_in_the_log_are_in_the_roll_ups_of_their_day() {
+    let mut lab = Lab::new();
+    let both = columns(&["a", "c"]);
+    for step in 0..287u32 {
+        let values = [f64::from(step), 1.0];
+        lab.keeps_broken(1, lab.now, &both, &values, &Breaks::None);
+        lab.lives(5 * MINUTE);
+    }
+    // the last hour is in the log alone when the next day is half an hour old
+    lab.passes(35 * MINUTE);
+    let lab = lab.reopened();
+    lab.maintains();
+    assert_eq!(shelf(&lab)[&(Tier::Hour, Span::Day, START / DAY)], 1);
+    for tier in Tier::ALL {
+        let frames = rollup(&lab, "a", START, DAY, Aggregate::Count, Source::Of(tier));
+        assert_eq!(frames.frames[0].values[0], 287.0, "{tier:?}");
+    }
+}
