@@ -11,7 +11,7 @@ declare -A DEBS=(
   [check]="shellcheck"
   [test]="iproute2 util-linux mount e2fsprogs iputils-ping faketime python3 python3-aiosmtpd python3-venv python3-selenium chromium chromium-driver openssl snmp snmpd fping"
   [package]="debootstrap debian-archive-keyring systemd-container lintian rpm xz-utils man-db"
-  [bench]="iproute2 snmp fping prometheus-snmp-exporter"
+  [bench]="iproute2 snmp fping prometheus-snmp-exporter prometheus victoria-metrics"
 )
 # tool and exact version: a new release must not change what passes
 declare -A TOOLS=(
@@ -24,7 +24,8 @@ declare -A VENVS=(
 )
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sotp
 # services that these packages would enable, and that nobody asked for
-declare -A SERVICES=([snmpd]=snmpd.service [prometheus-snmp-exporter]=prometheus-snmp-exporter.service)
+declare -A SERVICES=([snmpd]=snmpd.service [prometheus-snmp-exporter]=prometheus-snmp-exporter.service
+  [prometheus]=prometheus.service [victoria-metrics]=victoria-metrics.service)
 
 policy=/usr/sbin/policy-rc.d
 marker="# put here by packaging/deps.sh of SOTP for as long as it installs"

@@ -12,18 +12,26 @@
 
 mod access;
 mod api;
+mod asked;
 mod client;
 mod day;
 mod fleet;
+mod history;
 mod icmp;
 mod inside;
+mod million;
+mod mix;
 mod peers;
+mod quarter;
 mod report;
 mod restart;
+mod rivals;
 mod samples;
 mod scrape;
 mod snmp;
+mod whole_box;
 mod window;
+mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -33,11 +41,12 @@ use report::Report;
 /// A part of the run: its name and what it does.
 type Part = (&'static str, fn(&mut Report));
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     ("access", access::run),
     ("icmp", icmp::run),
     ("snmp", snmp::run),
     ("restart", restart::run),
+    ("samples", history::run),
 ];
 
 fn main() -> ExitCode {
@@ -48,6 +57,11 @@ fn main() -> ExitCode {
         && first == inside::WORD
     {
         return inside::run(rest);
+    }
+    if let [first, rest @ ..] = words.as_slice()
+        && first == million::WORD
+    {
+        return million::inside(rest);
     }
     match chosen(&words) {
         Ok(parts) => run(&parts),
