@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::backups::Keeper;
 use crate::failure::Failure;
 use crate::https::Tls;
 use crate::journal::LogLevel;
@@ -68,6 +69,7 @@ pub(crate) struct App {
     access: Stage,
     mail: Stage,
     audit: Stage,
+    backups: Stage,
     pub(crate) knobs: Knobs,
 }
 
@@ -158,7 +160,9 @@ impl App {
             collectors.clone(),
             pace_seen.clone(),
         );
+        let backups = start_backups(&settings, &store, &secrets).await?;
         let board = Board {
+            backups: backups.clone(),
             started: clock::now(),
             store: store.clone(),
             judge: judge.clone(),
@@ -199,6 +203,7 @@ impl App {
         let mail_stage = Stage::start("the mail settings", |stop| {
             mail::follow(mail_seen, secrets.clone(), board.clone(), mailer, stop)
         });
+        let backup_stage = Stage::start("backups", |stop| backups.run(stop));
         let health_stage = settings.api.listen.map(|address| {
             let board = board.clone();
             Stage::start("the health listener", |stop| {
@@ -228,6 +233,7 @@ impl App {
             access: access_stage,
             mail: mail_stage,
             audit: audit_stage,
+            backups: backup_stage,
             knobs: Knobs {
                 started_with: settings,
                 store: store.clone(),
@@ -268,6 +274,7 @@ impl App {
             stage = self.access.gone() => stage,
             stage = self.mail.gone() => stage,
             stage = self.audit.gone() => stage,
+            stage = self.backups.gone() => stage,
             stage = gone_if_any(&mut self.https) => stage,
             stage = gone_if_any(&mut self.health) => stage,
         };
@@ -278,6 +285,7 @@ impl App {
     pub(crate) async fn drain(self) -> Result<(), Failure> {
         // the mail in hand may take a while; no further one is begun
         self.notify.stop.cancel();
+        self.backups.stop(GRACE).await;
         self.watchdog.stop(GRACE).await;
         self.poller.stop(GRACE).await;
         // whatever was measured is committed, and so judged
@@ -326,6 +334,20 @@ async fn start_access(
     match started.await {
         Ok(started) => started.map_err(Failure::Access),
         Err(_panicked) => Err(Failure::StageGone { stage: "access" }),
+    }
+}
+
+/// Looks at the settings of backups and tidies up after an earlier run.
+async fn start_backups(
+    settings: &Settings,
+    store: &Store,
+    secrets: &Secrets,
+) -> Result<Keeper, Failure> {
+    let (settings, store, secrets) = (settings.clone(), store.clone(), secrets.clone());
+    let started = tokio::task::spawn_blocking(move || Keeper::new(&settings, &store, &secrets));
+    match started.await {
+        Ok(started) => started,
+        Err(_panicked) => Err(Failure::StageGone { stage: "backups" }),
     }
 }
 

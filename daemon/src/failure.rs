@@ -41,6 +41,8 @@ pub(crate) enum Failure {
     Access(#[source] access::AccessError),
     #[error("HTTPS cannot be set up")]
     Tls(#[source] api::tls::TlsError),
+    #[error("the settings of backups cannot be used")]
+    Backup(#[source] backup::BackupError),
     #[error("the mail settings cannot be used")]
     Mail(#[source] notify::MailError),
     #[error("the store cannot be used")]
@@ -88,6 +90,7 @@ impl Failure {
             Failure::Settings(_)
             | Failure::Secret(_)
             | Failure::Mail(_)
+            | Failure::Backup(_)
             | Failure::NoKey
             | Failure::KeyFile(_)
             | Failure::NoVault

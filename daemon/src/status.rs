@@ -14,6 +14,7 @@ use notify::MailHealth;
 use store::{Store, StoreHealth};
 use tokio::sync::watch;
 
+use crate::backups::Keeper;
 use crate::clock;
 use crate::failure::chain;
 use crate::judge::Judge;
@@ -24,6 +25,7 @@ use crate::poll::{Pace, PollerHandle};
 pub(crate) struct Board {
     pub(crate) started: Timestamp,
     pub(crate) store: Store,
+    pub(crate) backups: Keeper,
     pub(crate) judge: Judge,
     pub(crate) poller: PollerHandle,
     pub(crate) pinger: Pinger,
@@ -134,6 +136,7 @@ impl Board {
             ));
         }
         let troubles = self.troubles().clone();
+        warnings.extend(self.backups.warning());
         warnings.extend(troubles.health);
         warnings.extend(troubles.https);
         let no_password = troubles.mail.is_some();
@@ -233,6 +236,7 @@ impl Daemon for Board {
     fn metrics(&self, into: &mut Exposition) {
         self.poll_metrics(into);
         self.mail_metrics(into);
+        self.backups.metrics(into);
         self.process_metrics(into);
     }
 
@@ -249,6 +253,10 @@ impl Daemon for Board {
 
     fn new_wrapping_key(&self) -> Result<Option<secrets::WrappingKey>, String> {
         crate::sealing::new_key(&self.settings).map_err(|failure| chain(&failure))
+    }
+
+    fn backups(&self) -> Option<Arc<dyn api::Backups>> {
+        Some(Arc::new(self.backups.clone()))
     }
 
     fn mail_recipients(&self) -> Option<Vec<String>> {

@@ -191,6 +191,26 @@ impl Backups {
         outcome
     }
 
+    /// Makes a backup and puts it away at another place than that of the
+    /// settings; removes nothing there. Gives its size.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backups::run_once`].
+    pub async fn run_at(&self, place: &Place, now: Timestamp) -> Result<u64, BackupError> {
+        let turn = self.turn()?;
+        let (name, written, _) = self.put_away(place, now, &turn).await?;
+        let (_, bytes) = written;
+        info!(%name, bytes, "made a backup");
+        Ok(bytes)
+    }
+
+    /// Whether one is being made.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.one_at_a_time.try_lock().is_err()
+    }
+
     fn turn(&self) -> Result<Arc<Turn>, BackupError> {
         let lock = self.one_at_a_time.clone().try_lock_owned();
         let lock = lock.map_err(|_| BackupError::Busy)?;
@@ -202,6 +222,24 @@ impl Backups {
 
     async fn run(&self, now: Timestamp, turn: &Arc<Turn>) -> Result<Done, BackupError> {
         let place = self.place.as_ref().ok_or(BackupError::NoPlace)?;
+        let (name, (manifest, bytes), found) = self.put_away(place, now, turn).await?;
+        let (removed, not_removed) = self.tidy(place, &name, found).await;
+        Ok(Done {
+            name,
+            bytes,
+            manifest,
+            removed,
+            not_removed,
+        })
+    }
+
+    /// Makes one and puts it away; gives what it is and all that are there.
+    async fn put_away(
+        &self,
+        place: &Place,
+        now: Timestamp,
+        turn: &Arc<Turn>,
+    ) -> Result<(BackupName, (Manifest, u64), Vec<StoredBackup>), BackupError> {
         let name = BackupName::new(&self.host, now, !self.recipients.is_empty());
         // before the work of a snapshot, so that a place that is away costs none
         if place.list().await?.iter().any(|found| found.name == name) {
@@ -222,14 +260,7 @@ impl Backups {
             (Err(error), _) | (Ok(_), Err(error)) => return Err(error),
         };
         let found = self.look(place, &name, bytes).await?;
-        let (removed, not_removed) = self.tidy(place, &name, found).await;
-        Ok(Done {
-            name,
-            bytes,
-            manifest,
-            removed,
-            not_removed,
-        })
+        Ok((name, (manifest, bytes), found))
     }
 
     /// A snapshot in a directory of its own.

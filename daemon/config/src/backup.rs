@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use toml::de::DeValue;
 
@@ -50,17 +51,28 @@ const S3: &str = "s3://";
 
 /// A directory's absolute path, or `s3://bucket/prefix`.
 pub(crate) fn backup_place() -> One<BackupPlace> {
-    One::of_text("an absolute path, or \"s3://bucket/prefix\"", |text| {
-        if let Some(address) = text.strip_prefix(S3) {
-            return s3_place(address);
-        }
-        if text.starts_with('/') && !text.contains('\0') {
-            return Ok(BackupPlace::Directory(PathBuf::from(text)));
-        }
-        let message = format!("{} is neither a path nor in S3", quoted(text));
-        let hint = "write \"/var/backups/sotp\", or \"s3://bucket/prefix\"";
-        Err(Mistake::new(message, hint))
-    })
+    One::of_text("an absolute path, or \"s3://bucket/prefix\"", read_place)
+}
+
+fn read_place(text: &str) -> Result<BackupPlace, Mistake> {
+    if let Some(address) = text.strip_prefix(S3) {
+        return s3_place(address);
+    }
+    if text.starts_with('/') && !text.contains('\0') {
+        return Ok(BackupPlace::Directory(PathBuf::from(text)));
+    }
+    let message = format!("{} is neither a path nor in S3", quoted(text));
+    let hint = "write \"/var/lib/sotp-backups\", or \"s3://bucket/prefix\"";
+    Err(Mistake::new(message, hint))
+}
+
+/// As in the settings; the error says what is wrong and what would be right.
+impl FromStr for BackupPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<BackupPlace, String> {
+        read_place(text).map_err(|mistake| format!("{}: {}", mistake.message, mistake.hint))
+    }
 }
 
 fn s3_place(address: &str) -> Result<BackupPlace, Mistake> {
