@@ -39,6 +39,8 @@ like "but where to go on" "$(cat /tmp/install.log)" "sudo sotp setup"
 is "the key is for root alone" "$(stat -c '%U:%G %a %s' /etc/sotp/sotp-kek)" "root:root 600 45"
 is "and is 32 bytes" "$(base64 -d </etc/sotp/sotp-kek | wc -c)" 32
 is "the daemon gets it from systemd" "$(cmp /run/credentials/sotpd.service/sotp-kek /etc/sotp/sotp-kek && echo same)" same
+is "samples are its own" "$(stat -c '%U %a' /var/lib/sotp/sotp.samples)" "sotp 700"
+is "and so are backups" "$(stat -c '%U %a' /var/lib/sotp-backups)" "sotp 750"
 is "the certificate's key is its own" "$(stat -c '%U %a' /var/lib/sotp/tls /var/lib/sotp/tls/key.pem | tr '\n' ' ')" "sotp 700 sotp 600 "
 is "a core dump is impossible" "$(awk '/^Max core file size/{print $5, $6}' "/proc/$(pid)/limits")" "0 0"
 
@@ -271,6 +273,25 @@ is "nothing is in doubt" "$(sotp audit verify >/tmp/verify.log 2>&1; echo $?)" 0
 apt-get install -y -q --reinstall -o Dpkg::Options::=--force-confold "$deb" </dev/null >/tmp/upgrade.log 2>&1
 is "an upgrade makes no key beside a sealed one" "$? $(ls /etc/sotp/sotp-kek 2>/dev/null)" "0 "
 eventually 10 "and the daemon has it" active systemctl is-active sotpd
+
+note "backup and restore"
+sotp backup create /tmp/box.tar >/tmp/backup.log 2>&1
+is "sotp backup create" $? 0
+is "nobody else can read it" "$(stat -c %a /tmp/box.tar)" 600
+is "sotp backup verify" "$(sotp backup verify /tmp/box.tar >/tmp/verify.log 2>&1; echo $?)" 0
+is "the key is not in it" "$(grep -acF -f /etc/sotp/sotp-kek.cred /tmp/box.tar)" 0
+before_rows=$(sotp metrics export 'icmp_rtt_seconds{device="guest"}' --from -1h --until -5s --format csv | head -4)
+systemctl stop sotpd
+mv /var/lib/sotp /var/lib/sotp.old
+sotp backup restore /tmp/box.tar /var/lib/sotp >/tmp/restore.log 2>&1
+is "sotp backup restore" $? 0
+chown -R sotp:sotp /var/lib/sotp
+systemctl start sotpd
+is "a restored box starts" $? 0
+is "with the same samples" "$(sotp metrics export 'icmp_rtt_seconds{device="guest"}' --from -1h --until -5s --format csv | head -4)" "$before_rows"
+asked "and asks its devices with the same secrets"
+is "and nothing in its audit log is in doubt" "$(sotp audit verify >/tmp/verify.log 2>&1; echo $?)" 0
+rm -rf /var/lib/sotp.old
 
 note "remove and purge"
 apt-get remove -y -q sotp </dev/null >/tmp/remove.log 2>&1
