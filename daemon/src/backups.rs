@@ -2,7 +2,7 @@
 //! asks, and one sent to whoever asks for it. One at a time.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -410,7 +410,7 @@ fn secret_key(own: &BackupSettings, secrets: &Secrets) -> SecretKey {
     })
 }
 
-fn in_a_file(file: &PathBuf) -> Result<Zeroizing<String>, String> {
+fn in_a_file(file: &Path) -> Result<Zeroizing<String>, String> {
     let secret = config::read_secret_file(file, credentials_directory().as_deref());
     let secret = secret.map_err(|error| chain(&error))?;
     Ok(Zeroizing::new(secret.expose().to_owned()))

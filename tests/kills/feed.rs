@@ -58,13 +58,13 @@ pub(crate) fn value(device: u64, column: usize, step: u64) -> f64 {
         0..=3 => small(step) * small(1_000 + device) + small(mix % 900),
         4 => small(mix % 101),
         5 => small(mix % 4_000) / 100.0,
-        6 if mix % 5 == 0 => f64::NAN,
+        6 if mix.is_multiple_of(5) => f64::NAN,
         6 => 1.0,
         7 => f64::from_bits((mix >> 2) | 0x3FF0_0000_0000_0000)
             .abs()
             .fract(),
-        8 if mix % 97 == 0 => f64::INFINITY,
-        _ => small(column as u32 as u64),
+        8 if mix.is_multiple_of(97) => f64::INFINITY,
+        _ => small(column as u64),
     }
 }
 

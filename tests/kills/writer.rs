@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use model::{Breaks, Timestamp};
 use nix::sys::prctl::set_pdeathsig;
@@ -17,6 +18,9 @@ use crate::scene::Scene;
 
 /// The first word on the command line of such a start.
 pub(crate) const WORD: &str = "writer";
+
+/// How long the disk stays full, and how long it has room.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Steps of one life: more than fit before any kill.
 const STEPS: u64 = 1_000_000;
@@ -146,11 +150,11 @@ fn fill(samples: &Samples, folder: &Path, turn: u64, now: Timestamp) {
         while file.write_all(&block).is_ok() {}
     }
     tell("full");
-    if turn % 2 == 0 {
+    if turn.is_multiple_of(2) {
         let _ = samples.cut();
     }
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::thread::park_timeout(PAUSE);
     let _ = std::fs::remove_file(&path);
     let _ = samples.resume(now);
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::thread::park_timeout(PAUSE);
 }
