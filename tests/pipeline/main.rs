@@ -15,6 +15,7 @@ mod keys;
 mod names;
 mod outage;
 mod page;
+mod restore;
 mod schemathesis;
 mod scopes;
 mod sessions;
@@ -22,6 +23,7 @@ mod setup;
 mod snmp;
 mod start;
 mod story;
+mod terminal;
 mod tls;
 mod vault;
 

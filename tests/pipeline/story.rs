@@ -1,73 +1,12 @@
 //! From nobody to an audit log that holds, told by `sotp` itself.
 
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
-use harness::{ADMIN, Daemon, Folder, PASSWORD, binary, eventually, write_private};
+use harness::{ADMIN, Daemon, Folder, PASSWORD, eventually};
 use serde_json::json;
 
 use crate::setup::quiet;
-
-/// Lines of an answer that are written down.
-const LINES: usize = 12;
-
-/// A person at a terminal, whose words and answers are written down.
-struct Terminal {
-    home: PathBuf,
-    transcript: String,
-}
-
-impl Terminal {
-    fn new(folder: &Folder) -> Terminal {
-        let home = folder.path().join("home");
-        std::fs::create_dir(&home).unwrap();
-        Terminal {
-            home,
-            transcript: String::new(),
-        }
-    }
-
-    /// Runs `sotp`: its exit code and all that it said, of which the first lines
-    /// are written down.
-    fn sotp(&mut self, words: &str) -> (i32, String) {
-        let output = Command::new(binary("sotp"))
-            .args(words.split_whitespace())
-            .env_clear()
-            .env("HOME", &self.home)
-            .env("PATH", "/usr/bin:/bin")
-            .current_dir(&self.home)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-        said.push_str(&String::from_utf8_lossy(&output.stderr));
-        let code = output.status.code().unwrap();
-        let mut shown: Vec<&str> = said.lines().take(LINES).collect();
-        if said.lines().count() > LINES {
-            shown.push("…");
-        }
-        let shown = shown.join("\n");
-        let told = format!("$ sotp {words}\n{shown}\n[exit code {code}]\n\n");
-        // where this test happens to be is no part of the story
-        let here = self.home.parent().unwrap().display().to_string();
-        self.transcript.push_str(&told.replace(&here, "…"));
-        (code, said)
-    }
-
-    /// The same, and it has to go well.
-    #[track_caller]
-    fn good(&mut self, words: &str) -> String {
-        let (code, said) = self.sotp(words);
-        assert_eq!(code, 0, "sotp {words}: {said}");
-        said
-    }
-
-    /// A file of this person with a password in it.
-    fn keep(&self, name: &str, text: &str) {
-        write_private(&self.home.join(name), text);
-    }
-}
+use crate::terminal::Terminal;
 
 /// What stands after the link's `#`.
 fn token_of(said: &str) -> String {

@@ -13,9 +13,12 @@ use crate::lanes::{Lanes, Steps, seconds_of};
 use crate::rollup::{Roll, fold, forget_broken};
 use crate::{Output, Tier};
 
-/// The most rows of a block that compaction makes: a day of 30 s is one block,
-/// and a day of seconds is cut, so that one chart does not read all of it.
+/// The most rows of a raw block that compaction makes: six hours of 30 s, so that
+/// an hour of many series does not read days. Longer ones save 2 % of the disk.
 const BLOCK_ROWS: usize = 720;
+
+/// The same of roll-ups: who asks for them asks for weeks.
+const ROLLED_ROWS: usize = 4_096;
 
 /// The most values of such a block: what bounds memory for wide rows (32 MiB).
 const BLOCK_VALUES: usize = 4 << 20;
@@ -104,7 +107,7 @@ impl Maker {
         for pieces in runs(task.parts, &order(task.parts, Tier::Raw)) {
             let mut run = Run::new(task.parts, pieces);
             run.rolls = rolls_of(task.outputs, &run.lanes, &times_of(task.parts, pieces));
-            for pieces in cut(pieces, target(run.width())) {
+            for pieces in cut(pieces, target(run.width(), BLOCK_ROWS)) {
                 before = self.raw_block(task, &pieces, &mut run, before, &mut made)?;
             }
             self.roll_ups(run, &mut made);
@@ -232,7 +235,7 @@ impl Maker {
 
     fn roll_ups(&mut self, mut run: Run, made: &mut Vec<Made>) {
         for (output, roll) in std::mem::take(&mut run.rolls) {
-            let target = target(run.lanes.width());
+            let target = target(run.lanes.width(), ROLLED_ROWS);
             let mut out = |bytes| made.push(run.made(output, bytes));
             roll.encode(run.number, &run.lanes, target, &mut self.scratch, &mut out);
         }
@@ -244,7 +247,7 @@ impl Maker {
         let mut made = Vec::new();
         for pieces in runs(task.parts, &order(task.parts, tier)) {
             let run = Run::new(task.parts, pieces);
-            for pieces in cut(pieces, target(run.lanes.width())) {
+            for pieces in cut(pieces, target(run.lanes.width(), ROLLED_ROWS)) {
                 let mut times = times_of(task.parts, &pieces);
                 self.values.clear();
                 for lane in 0..run.lanes.width() {
@@ -299,9 +302,9 @@ fn runs<'p>(parts: &[Part<'_>], pieces: &'p [Piece]) -> impl Iterator<Item = &'p
     pieces.chunk_by(move |a, b| number(a) == number(b))
 }
 
-/// Rows of a block of so many columns.
-fn target(width: usize) -> usize {
-    (BLOCK_VALUES / width.max(1)).clamp(FEWEST_ROWS, BLOCK_ROWS)
+/// Rows of a block of so many columns, where at most `rows` are wanted.
+fn target(width: usize, rows: usize) -> usize {
+    (BLOCK_VALUES / width.max(1)).clamp(FEWEST_ROWS, rows)
 }
 
 fn times_of(parts: &[Part<'_>], pieces: &[Piece]) -> Vec<u64> {

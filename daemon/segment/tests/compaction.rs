@@ -377,7 +377,7 @@ fn hours_become_one_block_a_group_and_a_day_of_seconds_some() {
         let segment = bench.open(tier).unwrap();
         segment.entries().iter().map(|entry| entry.rows).collect()
     };
-    assert_eq!(rows(Tier::Raw), [2_880, 2_880, 2_880]);
+    assert_eq!(rows(Tier::Raw), [720; 12]);
     assert_eq!(rows(Tier::Quarter), [96]);
     assert_eq!(rows(Tier::Hour), [24]);
 }
@@ -389,7 +389,8 @@ fn a_long_block_is_cut_in_mid_bucket_and_its_buckets_stay_whole() {
     check(&bench, &sources);
     let segment = bench.open(Tier::Raw).unwrap();
     let rows: Vec<u32> = segment.entries().iter().map(|entry| entry.rows).collect();
-    assert_eq!(rows, [3_334, 3_334, 3_333]);
+    assert_eq!(rows.len(), 14);
+    assert!(rows.iter().all(|rows| *rows <= 720), "{rows:?}");
     let tops = bench.rows(Tier::Hour)[&1]
         .windows(2)
         .all(|pair| pair[0].at < pair[1].at);

@@ -158,6 +158,12 @@ impl View {
         if reports.is_empty() {
             return;
         }
+        // who sees a reading sees what came with it
+        let news = reports.iter().filter_map(|report| {
+            let facts = report.facts.as_ref()?;
+            Some((report.group.device, facts.clone()))
+        });
+        write(&self.facts).extend(news);
         let mut seen = Vec::with_capacity(reports.len());
         let mut groups = write(&self.groups);
         for report in reports {
@@ -173,11 +179,6 @@ impl View {
             seen.push((report.group, report.outcome.clone(), brought));
         }
         drop(groups);
-        let news = reports.iter().filter_map(|report| {
-            let facts = report.facts.as_ref()?;
-            Some((report.group.device, facts.clone()))
-        });
-        write(&self.facts).extend(news);
         let newest = self.remember(seen);
         self.committed.send_replace(newest);
     }
