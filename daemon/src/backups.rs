@@ -105,13 +105,9 @@ impl Keeper {
     pub(crate) async fn run(self, stop: CancellationToken) {
         loop {
             let now = clock::now();
-            if self
-                .0
-                .backups
-                .next_due(now)
-                .await
-                .is_some_and(|due| due <= now)
-            {
+            let due = self.0.backups.next_due(now).await;
+            // one that somebody asked for is waited for
+            if due.is_some_and(|due| due <= now) && !self.0.backups.is_busy() {
                 let begun = self.begin(self.0.to.clone().unwrap_or_default());
                 let made = tokio::select! {
                     made = self.0.backups.run_once(now) => made,
@@ -120,9 +116,6 @@ impl Keeper {
                 };
                 let bytes = made.map(|done| done.bytes);
                 let trouble = self.end(begun.id, bytes);
-                if let Some(why) = &trouble {
-                    warn!(error = %why, "no backup: {why}");
-                }
                 self.runs().trouble = trouble;
             }
             tokio::select! {
@@ -186,6 +179,10 @@ impl Keeper {
     /// Notes how a run ended; why it came to nothing, if so.
     fn end(&self, id: u64, made: Result<u64, BackupError>) -> Option<String> {
         let now = clock::now();
+        if let Err(error) = &made {
+            let error = chain(error);
+            warn!(run = id, error, "a backup came to nothing: {error}");
+        }
         let mut runs = self.runs();
         let why = made.as_ref().err().map(|error| chain(error));
         match made {
@@ -227,9 +224,14 @@ impl Keeper {
                 let made = self.0.backups.run_once(begun.begun).await;
                 made.map(|done| done.bytes)
             }
-            Some(place) => self.0.backups.run_at(&place, begun.begun).await,
+            Some(place) => {
+                let made = self.0.backups.run_at(&place, begun.begun).await;
+                self.end(begun.id, made);
+                return;
+            }
         };
-        self.end(begun.id, made);
+        let trouble = self.end(begun.id, made);
+        self.runs().trouble = trouble;
     }
 }
 
@@ -352,8 +354,15 @@ fn snapshot(store: Store) -> backup::Snapshot {
             ("segments", about.segments),
         ];
         let counts = counts.map(|(what, count)| (what.to_owned(), count as u64));
+        let mut counts = BTreeMap::from(counts);
+        let stats = store.samples().stats();
+        let damaged = stats.damaged.max(stats.quarantined as u64);
+        if damaged > 0 {
+            warn!(damaged, "a backup is made of a store with damaged samples");
+            counts.insert("damaged".to_owned(), damaged);
+        }
         Ok(About {
-            counts: BTreeMap::from(counts),
+            counts,
             ..About::new(env!("CARGO_PKG_VERSION"), u64::from(about.schema), about.at)
         })
     })
