@@ -17,12 +17,12 @@ use nix::sys::resource::{UsageWho, getrusage};
 use store::samples::{Append, Tier};
 use store::{Store, StoreOptions};
 
+use crate::asked;
 use crate::fleet::{self, number};
 use crate::mix::{self, EVERY, Switch, WIDTH};
 use crate::report::{Bar, Report, Value, say};
 use crate::rivals::Rival;
 use crate::wire::{WriteRequest, labels};
-use crate::{asked, million, quarter, whole_box};
 
 /// Switches, each with a hundred series.
 const SWITCHES: u64 = 120;
@@ -60,10 +60,6 @@ pub(crate) fn run(report: &mut Report) {
         asked::rival(&mut took, &rival, data.from);
     }
     took.report(report);
-    drop(data);
-    quarter::run(report);
-    million::run(report);
-    whole_box::run(report);
 }
 
 /// Midnight (UTC) of the day before `now`'s.

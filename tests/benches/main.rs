@@ -41,12 +41,15 @@ use report::Report;
 /// A part of the run: its name and what it does.
 type Part = (&'static str, fn(&mut Report));
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 8] = [
     ("access", access::run),
     ("icmp", icmp::run),
     ("snmp", snmp::run),
     ("restart", restart::run),
     ("samples", history::run),
+    ("samples.90d", quarter::run),
+    ("samples.1M", million::run),
+    ("samples.box", whole_box::run),
 ];
 
 fn main() -> ExitCode {

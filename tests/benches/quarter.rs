@@ -28,13 +28,14 @@ const STEPS: u64 = DAYS * DAY / EVERY;
 const METRIC: &str = "ifHCInOctets";
 
 /// Longer than the ninety days, so that no hour is missing at the front.
-const SETTINGS: &str = "\n[store]\nkeep_samples = \"120d\"\n";
+const STORE_SETTINGS: &str = "keep_samples = \"120d\"";
 
 /// Steps of a peer's request, for one device: 4,800 samples.
 const PER_REQUEST: u64 = 48;
 
 pub(crate) fn run(report: &mut Report) {
-    let folder = fleet::folder(SETTINGS);
+    let folder = fleet::folder("");
+    folder.write_settings(STORE_SETTINGS, "");
     let until = Timestamp(day_before(fleet::now()).0 + DAY);
     let from = Timestamp(until.0 - DAYS * DAY);
     make(&folder, from);
