@@ -112,7 +112,11 @@ impl Inner {
             true => (half(first), None),
             false => std::thread::scope(|scope| {
                 let other = scope.spawn(|| half(second));
-                (half(first), other.join().ok())
+                let found = half(first);
+                match other.join() {
+                    Ok(others) => (found, Some(others)),
+                    Err(panic) => std::panic::resume_unwind(panic), // never half an answer
+                }
             }),
         };
         let mut found = found?;
@@ -161,15 +165,24 @@ impl Inner {
         })
     }
 
-    /// A group's last row in segments before some instant.
+    /// A group's last row in segments before some instant; `None` too if a
+    /// newer one may lie in what cannot be read.
     pub(crate) fn last_before(
         &self,
         shelf: &Shelf,
         group: u32,
         before: u64,
     ) -> Option<(u64, Arc<Columns>, Vec<f64>)> {
-        let rows = Reader::default().newest_two(shelf, group, &[], before);
+        let mut reader = Reader::default();
+        let rows = reader.newest_two(shelf, group, &[], before);
         let row = rows.into_iter().next()?;
+        let mut segments = shelf.of(Tier::Raw);
+        let is_lost =
+            segments.any(|listed| listed.segment().is_none() && listed.overlaps(row.at, before));
+        let mut missing = reader.missing.iter();
+        if is_lost || missing.any(|missing| missing.until.0 >= row.at) {
+            return None;
+        }
         let columns = lock::read(&self.registry).get(row.columns).cloned()?;
         Some((row.at, columns, row.values))
     }

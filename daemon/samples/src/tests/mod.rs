@@ -6,3 +6,4 @@ mod crashes;
 mod days;
 mod durability;
 mod lab;
+mod queries;
