@@ -2,7 +2,8 @@
 //! month's roll-ups become one segment each.
 //!
 //! A cut writes a segment for each day, so a source belongs to one day and is
-//! forgotten once that day was compacted. Fresh segments of several days, which
+//! forgotten once that day was compacted. If the head has rows of a day that is
+//! due, it is cut first. Fresh segments of several days, which
 //! a cut never writes, are read until they expire but are not compacted. Rows
 //! that come after their day was compacted wait for the next UTC day and are
 //! then compacted together with it. Those that come after their month was
@@ -54,6 +55,16 @@ pub(crate) enum Due {
     Day(u64),
     /// A tier's segments of the days from here to there, the end excluded.
     Month(Tier, u64, u64),
+}
+
+impl Due {
+    /// The end of its days, in ms.
+    fn end(self) -> u64 {
+        match self {
+            Due::Day(day) => (day + 1) * DAY_MS,
+            Due::Month(_, _, end) => end * DAY_MS,
+        }
+    }
 }
 
 /// What is due, the oldest first.
@@ -190,10 +201,22 @@ impl Inner {
         if (1..=AFTER_FAILURE_MS).contains(&wait) {
             return Ok(false);
         }
-        let shelf = Arc::clone(&lock(&self.head).shelf);
-        let Some(due) = due(&shelf, &keeper.compacted_on, now) else {
+        let find = |keeper: &Keeper| {
+            let shelf = Arc::clone(&lock(&self.head).shelf);
+            let due = due(&shelf, &keeper.compacted_on, now);
+            due.map(|due| (shelf, due))
+        };
+        let Some((mut shelf, mut due)) = find(keeper) else {
             return Ok(false);
         };
+        if lock(&self.head).has_rows_before(due.end()) {
+            let cut = self.cut(keeper);
+            cut.inspect_err(|_| keeper.compact_after = now.0 + AFTER_FAILURE_MS)?;
+            match find(keeper) {
+                Some(found) => (shelf, due) = found,
+                None => return Ok(false),
+            }
+        }
         match self.compact(keeper, &shelf, &plan(&shelf, due)) {
             Ok(true) => {
                 if let Due::Day(day) = due {

@@ -243,6 +243,12 @@ impl Head {
             .min()
     }
 
+    /// Whether rows of these times are not in a listed segment.
+    pub(crate) fn has_rows_before(&self, end: u64) -> bool {
+        let mut frozen = self.frozen.iter().flat_map(|frozen| frozen.pieces());
+        frozen.any(|piece| piece.span().0 < end) || self.oldest_row().is_some_and(|at| at < end)
+    }
+
     /// The key of each number.
     pub(crate) fn keys(&self) -> HashMap<u32, GroupKey> {
         let groups = self.groups.iter();

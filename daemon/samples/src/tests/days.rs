@@ -405,3 +405,26 @@ fn rows_that_a_kill_left_in_the_log_are_in_the_roll_ups_of_their_day() {
         assert_eq!(frames.frames[0].values[0], 287.0, "{tier:?}");
     }
 }
+
+#[test]
+fn rows_of_just_before_midnight_are_in_the_roll_ups_and_their_day_is_compacted_once() {
+    let mut lab = Lab::new();
+    let both = columns(&["a", "c"]);
+    for step in 0..288u32 {
+        lab.keeps(1, lab.now, &both, &[f64::from(step), 1.0]);
+        lab.lives(5 * MINUTE);
+    }
+    // measured before midnight, told of after the cut at midnight
+    lab.keeps(1, START + DAY - 1000, &both, &[5.0, 1.0]);
+    for _ in 0..30 {
+        lab.keeps(1, lab.now, &both, &[1.0, 1.0]);
+        lab.lives(5 * MINUTE);
+    }
+    for tier in Tier::ALL {
+        let frames = rollup(&lab, "a", START, DAY, Aggregate::Count, Source::Of(tier));
+        assert_eq!(frames.frames[0].values[0], 289.0, "{tier:?}");
+    }
+    assert_eq!(lab.samples.stats().compactions, 1);
+    lab.lives(DAY);
+    assert_eq!(lab.samples.stats().compactions, 2, "the next day alone");
+}
