@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -208,11 +208,7 @@ impl Inner {
             });
             let (first, second) = match second.is_empty() {
                 true => (encode(first), Encodings::default()),
-                false => std::thread::scope(|scope| {
-                    let other = scope.spawn(|| encode(second));
-                    let mine = encode(first);
-                    (mine, other.join().unwrap_or_default())
-                }),
+                false => in_two(|| encode(first), || encode(second)).ok_or_else(panicked)?,
             };
             self.count_damaged(first.damaged + second.damaged);
             for encoded in first.blocks.into_iter().chain(second.blocks) {
@@ -284,6 +280,25 @@ fn days(frozen: &[Arc<Frozen>]) -> BTreeSet<u64> {
         }
     }
     days
+}
+
+/// Does both at once, the second in a thread of its own; `None` if that one
+/// panicked.
+fn in_two<T: Send>(first: impl FnOnce() -> T, second: impl FnOnce() -> T + Send) -> Option<(T, T)> {
+    std::thread::scope(|scope| {
+        let other = scope.spawn(second);
+        let mine = first();
+        Some((mine, other.join().ok()?))
+    })
+}
+
+/// Half of the groups have no blocks: nothing is listed, all is tried again.
+fn panicked() -> SegmentError {
+    SegmentError::Io {
+        doing: "encode",
+        path: PathBuf::new(),
+        source: io::Error::other("a thread that encodes blocks panicked"),
+    }
 }
 
 #[derive(Default)]
@@ -402,5 +417,17 @@ fn add_breaks(part: &Part, run: &Run, place: usize, out: &mut Vec<(u32, Breaks)>
         if !(run.breaks && row == run.rows.start) {
             out.push((moved(row), breaks.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_not_taken_for_one_that_found_nothing() {
+        assert_eq!(in_two(|| 1, || 2), Some((1, 2)));
+        assert_eq!(in_two(|| 1, || panic!("as a test wants it")), None);
+        assert!(refused(&panicked()).why.contains("panicked"));
     }
 }

@@ -1,6 +1,8 @@
 //! The log at a start: its frames, read by two threads that share the groups.
 
 use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -54,12 +56,26 @@ pub(crate) fn read(
         let mut logged = Logged::default();
         let opened = open(&mut |frame| hand_out(frame, &mut logged, &senders));
         drop(senders);
+        let mut panicked = false;
         for reader in readers {
-            let (rows, garbled) = reader.join().unwrap_or_default();
-            logged.rows.extend(rows);
-            logged.garbled += garbled;
+            match reader.join() {
+                Ok((rows, garbled)) => {
+                    logged.rows.extend(rows);
+                    logged.garbled += garbled;
+                }
+                Err(_) => panicked = true,
+            }
         }
         let (wal, replay) = opened?;
+        if panicked {
+            // without its rows the next cut would remove the log for good
+            let _ = wal.close();
+            return Err(WalError {
+                doing: "read",
+                path: PathBuf::from("the log"),
+                source: io::Error::other("a thread that reads rows panicked"),
+            });
+        }
         Ok((wal, replay, logged))
     })
 }
@@ -71,10 +87,8 @@ fn hand_out(frame: Vec<u8>, logged: &mut Logged, readers: &[SyncSender<Arc<Vec<u
     }
     let frame = Arc::new(frame);
     for reader in readers {
-        // a reader that is gone panicked: its rows are missing and counted
-        if reader.send(Arc::clone(&frame)).is_err() {
-            logged.garbled += 1;
-        }
+        // a reader that is gone panicked: the start fails in the end
+        let _ = reader.send(Arc::clone(&frame));
     }
 }
 
@@ -177,5 +191,46 @@ impl Reader {
             breaks,
         };
         group.add(new, room, &mut self.scratch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use model::Breaks;
+    use wal::WalOptions;
+    use wal::fs::sim::SimFs;
+
+    use super::*;
+
+    #[test]
+    fn a_reader_that_panics_fails_the_start_and_the_next_one_has_its_rows() {
+        let options = WalOptions {
+            dir: "/log".into(),
+            stream: 'm',
+            write_every: Duration::from_millis(1),
+            sync_every: Duration::from_millis(1),
+            max_pending: 1 << 20,
+        };
+        let fs = SimFs::default();
+        let start = |fs: &SimFs, skip: &(dyn Fn(u32) -> bool + Sync)| {
+            let fs = Arc::new(fs.clone());
+            read(1 << 20, skip, |each| {
+                Wal::open(fs, options.clone(), 0, each)
+            })
+        };
+        let (wal, ..) = start(&fs, &|_| false).unwrap();
+        let mut write = |log: &mut Vec<u8>| {
+            record::put_row(1, 0, 5, &Breaks::None, &[1.0], log);
+        };
+        wal.wait(wal.append(&mut write)).unwrap();
+        wal.close().unwrap();
+        let fs = fs.after_kill();
+        let panics = |_| panic!("as a test wants it");
+        assert_eq!(start(&fs, &panics).unwrap_err().doing, "read");
+        let fs = fs.after_kill();
+        let (_, _, logged) = start(&fs, &|_| false).unwrap();
+        assert_eq!(logged.rows.len(), 1);
     }
 }
