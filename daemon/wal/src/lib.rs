@@ -7,8 +7,8 @@
 //!
 //! A log is one *stream*, named by a letter, in one directory. Its files are
 //! `<stream>-<number>.wal`, the number in decimal with at least 8 digits, such
-//! as `m-00000042.wal`. Numbers rise and no number is used twice; some may be
-//! left out. `<file>.damaged` is a hard link to a file that a start found
+//! as `m-00000042.wal`. Numbers rise and no number is used twice for records;
+//! some may be left out. `<file>.damaged` is a hard link to a file that a start found
 //! damaged; nothing reads or removes it.
 //!
 //! All numbers are little-endian; a CRC is the CRC-32 of zip and Ethernet.
@@ -69,6 +69,13 @@
 //! pending is dropped, who waits is told ([`NotDurable`]), appends are
 //! forgotten, nothing is tried until [`Wal::resume`]. The next file's header
 //! says in *given up* which frames may be missing for that reason.
+//!
+//! A file whose header fails, and one that a failed [`Wal::resume`] made, is
+//! removed if the disk lets it: it has an empty frame at most. A later start
+//! may use its number again.
+//!
+//! A record that is too long suspends the log too, but what was appended before
+//! it is stored.
 //!
 //! # Reading
 //!

@@ -23,7 +23,18 @@ struct Range {
 }
 
 impl Lost {
-    pub(super) fn add(&mut self, after: u64, upto: u64, why: &NotDurable) {
+    /// Adds a range. It may lie around ones that are there: a record that was
+    /// too long is lost before what is around it.
+    pub(super) fn add(&mut self, mut after: u64, mut upto: u64, why: &NotDurable) {
+        if after >= upto {
+            return;
+        }
+        while let Some(inner) = self.ranges.pop_back_if(|last| last.after >= after) {
+            upto = upto.max(inner.upto);
+        }
+        if let Some(last) = self.ranges.back() {
+            after = after.max(last.upto);
+        }
         if after >= upto {
             return;
         }
@@ -78,6 +89,32 @@ mod tests {
             assert_eq!(is_lost, expected.contains(&place), "{place}");
         }
         assert_eq!(lost.why(9), Some(&why("b")));
+    }
+
+    #[test]
+    fn an_outage_around_others_takes_them_in() {
+        let mut lost = Lost::default();
+        lost.add(1, 2, &why("before"));
+        lost.add(4, 5, &why("too long"));
+        lost.add(7, 9, &why("too long"));
+        lost.add(3, 12, &why("full"));
+        for place in 1..=13 {
+            let expected = place == 2 || (4..=12).contains(&place);
+            assert_eq!(lost.why(place).is_some(), expected, "{place}");
+        }
+        assert_eq!(lost.ranges.len(), 2);
+    }
+
+    #[test]
+    fn an_outage_that_begins_in_another_goes_on_behind_it() {
+        let mut lost = Lost::default();
+        lost.add(3, 6, &why("too long"));
+        lost.add(5, 8, &why("full"));
+        lost.add(7, 8, &why("full"));
+        let answers: Vec<_> = (3..=9).map(|place| lost.why(place).cloned()).collect();
+        let (long, full) = (Some(why("too long")), Some(why("full")));
+        let expected = [&None, &long, &long, &long, &full, &full, &None];
+        assert_eq!(answers.iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]

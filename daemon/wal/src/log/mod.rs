@@ -185,7 +185,8 @@ impl Wal {
     /// closed, forgets it without calling `write`.
     ///
     /// What one call writes stays together. More than 256 MiB in one call are
-    /// forgotten, and who waits for them is told.
+    /// forgotten, who waits for them is told, and the log is suspended: what
+    /// comes later may build on them. What came before is still stored.
     pub fn append(&self, write: &mut dyn FnMut(&mut Vec<u8>)) -> Lsn {
         let shared = &self.handle.shared;
         let mut state = shared.lock();

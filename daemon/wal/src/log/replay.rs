@@ -74,10 +74,11 @@ pub(super) fn list(fs: &dyn Fs, dir: &Path, stream: char) -> Result<Vec<FileId>,
     Ok(ids)
 }
 
-/// Removes a file that is not needed; the next start tries again.
+/// Removes a file that is not needed. If that fails it is removed once it is
+/// below what a start or [`crate::Wal::remove_before`] is given.
 pub(super) fn remove(fs: &dyn Fs, path: &Path) {
     if let Err(error) = fs.remove(path) {
-        tracing::warn!(path = %path.display(), %error, "cannot remove an old file of the log");
+        tracing::warn!(path = %path.display(), %error, "cannot remove a file of the log");
     }
 }
 

@@ -138,7 +138,11 @@ impl State {
         let written = partial.buffer.len().saturating_sub(before);
         if written > MAX_APPEND {
             drop(partial);
-            return self.forget_one(&too_long(written));
+            // what comes later may build on it: no more is taken, while what
+            // came before is still stored
+            let why = too_long(written);
+            self.suspended = Some(why.clone());
+            return self.forget_one(&why);
         }
         partial.whole = before + written;
         drop(partial);
@@ -279,6 +283,11 @@ impl State {
         if self.closing {
             return Task::End(self.take());
         }
+        if self.resumes_asked > self.resumes_tried && self.pending > 0 {
+            // from before a record that was too long
+            let chunks = self.take();
+            return Task::Store { chunks, sync: true };
+        }
         if self.resumes_asked > self.resumes_tried {
             return Task::Resume {
                 asked: self.resumes_asked,
@@ -340,7 +349,7 @@ impl State {
 
     /// The thread is gone; what is not settled is lost.
     pub(super) fn end(&mut self) {
-        if self.settled < self.appended && self.suspended.is_none() {
+        if self.pending > 0 {
             let why = NotDurable {
                 why: "the log's thread ended".to_owned(),
                 full: false,
@@ -377,7 +386,11 @@ fn after(since: Option<Instant>, time: Duration) -> Option<Instant> {
 }
 
 fn too_long(bytes: usize) -> NotDurable {
-    tracing::error!(bytes, most = MAX_APPEND, "a record is too long for the log");
+    tracing::error!(
+        bytes,
+        most = MAX_APPEND,
+        "a record is too long: the log is suspended"
+    );
     NotDurable {
         why: format!("a record of {bytes} bytes is longer than the {MAX_APPEND} that it takes"),
         full: false,

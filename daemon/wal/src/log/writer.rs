@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::format::{self, FILE_HEADER, FRAME_HEADER, FileHeader, FileId};
+use super::replay;
 use super::syncs::Syncs;
 use crate::fs::{File, Fs};
 
@@ -123,7 +124,8 @@ impl Writer {
         outcome
     }
 
-    /// Begins a new file with an empty frame; one try.
+    /// Begins a new file with an empty frame; one try, of which nothing is left
+    /// if it fails: it is made again and again.
     pub(super) fn begin_again(&mut self, rotation: u64, numbers: Numbers<'_>) -> io::Result<()> {
         let empty = Chunk {
             bytes: vec![0; FRAME_HEADER],
@@ -132,14 +134,19 @@ impl Writer {
             since: Instant::now(),
             number: self.next.frame,
         };
-        let outcome = self.begin(numbers()).and_then(|()| {
-            self.next.frame += 1;
-            self.unsynced.push(empty);
-            self.write(0)?;
-            self.sync()
-        });
+        let before = self.next;
+        let number = numbers();
+        self.begin(number)?;
+        self.next.frame += 1;
+        self.unsynced.push(empty);
+        let outcome = self.write(0).and_then(|()| self.sync());
         if outcome.is_err() {
+            // whether the file is gone after a power cut is not known: the next
+            // one's header is true with it and without it
+            self.next.given_up = before.given_up;
+            self.next.previous = before.previous;
             self.give_up();
+            self.discard(number);
         }
         outcome
     }
@@ -233,8 +240,14 @@ impl Writer {
             .map_or(self.next.frame, |chunk| chunk.number)
     }
 
+    /// Removes a file that got no frame that anybody waits for.
+    fn discard(&self, number: u64) {
+        replay::remove(&*self.fs, &self.dir.join(self.id(number).name()));
+    }
+
     /// Begins a file. Its header and name are on the disk before a frame is
-    /// written, so that a file with frames has a header.
+    /// written, so that a file with frames has a header. If that fails there is
+    /// none.
     fn begin(&mut self, number: u64) -> io::Result<()> {
         self.file = None;
         let first = self.first_frame();
@@ -249,8 +262,12 @@ impl Writer {
             .append(&header.encode())
             .and_then(|()| file.sync())
             .and_then(|()| self.fs.sync_dir(&self.dir));
-        self.progress.sealed += u64::from(outcome.is_err());
-        outcome?;
+        if let Err(error) = outcome {
+            self.progress.sealed += 1;
+            drop(file);
+            self.discard(number);
+            return Err(error);
+        }
         self.next.given_up = None;
         self.next.previous = number;
         self.file = Some(Current {

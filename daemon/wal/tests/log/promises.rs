@@ -15,6 +15,10 @@ use crate::support::{DIR, append, names, open, options, path, record, store, try
 /// Longer than any disk takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+fn append_too_long(wal: &Wal) -> Lsn {
+    wal.append(&mut |out| out.resize(out.len() + (256 << 20) + 1, 0))
+}
+
 fn until(what: &str, mut is: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is() {
@@ -245,6 +249,66 @@ fn a_full_disk_suspends_the_log_until_it_is_resumed() {
 }
 
 #[test]
+fn a_resume_that_fails_leaves_no_file() {
+    // what fails of it: the file, its header, the sync of that, the sync of its
+    // name, the empty frame, the sync of that
+    for step in 1..=6 {
+        let fs = SimFs::default();
+        let (wal, ..) = open(&fs, 0);
+        store(&wal, 1).unwrap();
+        fs.fail_with(Some(ErrorKind::StorageFull));
+        assert!(store(&wal, 2).is_err());
+        fs.fail_with(None);
+        let before = names(&fs);
+        for _ in 0..5 {
+            fs.fail_once_in(step, ErrorKind::StorageFull);
+            assert!(wal.resume().unwrap_err().full);
+            assert_eq!(names(&fs), before, "step {step}");
+        }
+        check_after_failed_resumes(&fs, &wal);
+    }
+}
+
+#[test]
+fn resumes_on_a_disk_without_room_leave_no_file() {
+    for room in 0..80 {
+        let fs = SimFs::default();
+        let (wal, ..) = open(&fs, 0);
+        store(&wal, 1).unwrap();
+        let used: usize = names(&fs)
+            .iter()
+            .map(|name| fs.read_all(&path(name)).len())
+            .sum();
+        fs.set_capacity(Some((used + room) as u64));
+        assert!(store(&wal, 10).is_err());
+        let before = names(&fs);
+        for _ in 0..5 {
+            assert!(wal.resume().unwrap_err().full);
+            assert_eq!(names(&fs), before, "room {room}");
+        }
+        fs.set_capacity(None);
+        check_after_failed_resumes(&fs, &wal);
+    }
+}
+
+/// The log goes on, and no start takes what was removed for damage, whether it
+/// comes back with the power or not.
+fn check_after_failed_resumes(fs: &SimFs, wal: &Wal) {
+    for seed in 0..20 {
+        let (_, replay, found) = open(&fs.after_power_cut(seed), 0);
+        assert_eq!(found.first(), Some(&1), "seed {seed}");
+        assert!(replay.damaged.is_empty(), "seed {seed}: {replay:?}");
+    }
+    wal.resume().unwrap();
+    store(wal, 101).unwrap();
+    for seed in 0..20 {
+        let (_, replay, found) = open(&fs.after_power_cut(seed), 0);
+        assert_eq!((found.first(), found.last()), (Some(&1), Some(&101)));
+        assert!(replay.damaged.is_empty(), "seed {seed}: {replay:?}");
+    }
+}
+
+#[test]
 fn a_disk_that_is_full_at_the_start_gives_the_log_suspended() {
     let fs = SimFs::default();
     let (wal, ..) = open(&fs, 0);
@@ -278,14 +342,48 @@ fn a_writer_that_panics_leaves_no_half_record() {
 }
 
 #[test]
-fn a_record_that_is_too_long_is_forgotten_and_its_waiter_told() {
+fn a_record_that_is_too_long_suspends_the_log_behind_what_came_before() {
     let fs = SimFs::default();
     let (wal, ..) = open(&fs, 0);
-    append(&wal, 1);
-    let long = wal.append(&mut |out| out.resize(out.len() + (256 << 20) + 1, 0));
+    let before = append(&wal, 1);
+    let long = append_too_long(&wal);
+    let error = wal.wait(long).unwrap_err();
+    assert!(error.why.contains("longer") && !error.full);
+    assert_eq!(store(&wal, 2), Err(error.clone()), "it may build on that");
+    assert_eq!(wal.stats().suspended, Some(error));
+    wal.resume().unwrap(); // with what came before still gathered
+    wal.wait(before).unwrap();
+    store(&wal, 3).unwrap();
+    assert!(wal.wait(long).is_err());
+    let (_, replay, found) = open(&fs.after_power_cut(1), 0);
+    assert_eq!(found, [1, 3]);
+    assert!(replay.damaged.is_empty(), "{replay:?}");
+}
+
+#[test]
+fn what_came_before_a_record_that_is_too_long_is_stored_without_a_resume() {
+    let fs = SimFs::default();
+    let (wal, ..) = open(&fs, 0);
+    let before = append(&wal, 1);
+    let long = append_too_long(&wal);
+    wal.wait(before).unwrap();
+    assert!(wal.wait(long).is_err() && wal.close().is_err());
+    assert_eq!(open(&fs.after_power_cut(1), 0).2, [1]);
+}
+
+#[test]
+fn what_came_before_a_record_that_is_too_long_is_not_said_to_be_stored_if_it_is_not() {
+    let fs = SimFs::default();
+    let (wal, ..) = open(&fs, 0);
+    let before = append(&wal, 1);
+    let long = append_too_long(&wal);
+    fs.fail_with(Some(ErrorKind::StorageFull));
+    assert!(wal.wait(before).unwrap_err().full);
+    assert!(wal.wait(long).is_err() && wal.resume().is_err());
+    fs.fail_with(None);
+    wal.resume().unwrap();
+    assert!(wal.wait(before).is_err());
     store(&wal, 2).unwrap();
-    assert!(wal.wait(long).unwrap_err().why.contains("longer"));
-    assert_eq!(open(&fs.after_power_cut(1), 0).2, [1, 2]);
 }
 
 #[test]
