@@ -92,7 +92,9 @@ pub enum Aggregate {
     Count,
     /// How much a counter rose (reset-corrected; not extrapolated).
     Increase,
-    /// The same, divided by the seconds of the whole step.
+    /// The same, divided by the seconds in which it was measured: of raw rows
+    /// the time between those rows, also where that is less or more than the
+    /// step; of a bucket of a roll-up its width.
     Rate,
     /// A counter's steepest raw step, per second.
     MaxRate,

@@ -7,7 +7,9 @@
 //!
 //! - `Increase` of a step is the sum of the increases of the steps between
 //!   rows that end in it; it is not extrapolated. `Rate` is that divided by the
-//!   whole step's seconds.
+//!   seconds between those rows, so that polls that do not line up with steps, a
+//!   step that is not over and one behind a gap have the true rate. A bucket
+//!   that was compacted does not know them: it counts with its whole width.
 //! - `Avg` weighs each bucket with how many values it has.
 //! - A bucket belongs to the step in which it begins.
 //! - Of raw rows a step is one bucket. A counter's first step is measured from
@@ -16,6 +18,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use model::{MetricKind, SeriesKey, Timestamp};
 use segment::{Bucket, Entry, Lane, Lanes, Segment, Tier, buckets_of};
@@ -292,7 +295,7 @@ impl<'a> Job<'a> {
         for (key, fold) in list {
             frames.push(Frame {
                 of: Some((group.key, key)),
-                values: fold.values(self.aggregate, self.steps.step),
+                values: fold.values(self.aggregate),
             });
         }
         Ok(frames)
@@ -347,6 +350,7 @@ impl<'a> Job<'a> {
         let slots = folds.slots(entry.columns, self.meant);
         let steps: Vec<Option<usize>> = part.times.iter().map(|at| self.steps.place(*at)).collect();
         let of_each = lanes_for(self.aggregate).len();
+        let width = Duration::from_millis(self.tier.bucket_ms().unwrap_or(0)).as_secs_f64();
         let mut read = 0;
         for (slot, lanes) in slots.iter().zip(lanes.chunks(of_each)) {
             if lanes.contains(&NO_LANE) {
@@ -354,7 +358,7 @@ impl<'a> Job<'a> {
             }
             let fold = &mut folds.list[*slot].1;
             let had = fold.begin(self.steps.count);
-            fold.add_column(self.aggregate, &part, read, of_each == 2, &steps);
+            fold.add_column(self.aggregate, &part, read, width, &steps);
             self.count(had, fold, limits)?;
             read += of_each;
         }
@@ -477,7 +481,8 @@ impl Folds {
 #[derive(Default)]
 struct Fold {
     values: Vec<f64>,
-    /// With [`Aggregate::Avg`]: how many values are in each step.
+    /// With [`Aggregate::Avg`]: how many values are in each step. With
+    /// [`Aggregate::Rate`]: how many seconds they were measured in.
     weights: Vec<f64>,
     has_values: bool,
 }
@@ -493,28 +498,32 @@ impl Fold {
 
     fn add_bucket(&mut self, aggregate: Aggregate, bucket: &Bucket, step: usize) {
         let value = bucket.lane(lanes_for(aggregate)[0]);
-        self.add(aggregate, value, bucket.count, step);
+        let weight = match aggregate {
+            Aggregate::Rate => bucket.seconds,
+            _ => bucket.count,
+        };
+        self.add(aggregate, value, weight, step);
     }
 
     /// Adds the buckets of a block: the `column`-th that was read of it has the
-    /// values, the next one their weights.
+    /// values, of a mean the next one their weights. Each took `seconds`.
     fn add_column(
         &mut self,
         aggregate: Aggregate,
         part: &Part,
         column: usize,
-        is_weighed: bool,
+        seconds: f64,
         steps: &[Option<usize>],
     ) {
         let values = part.column(column);
-        let weights = if is_weighed {
+        let weights = if aggregate == Aggregate::Avg {
             part.column(column + 1)
         } else {
             &[]
         };
         for (row, (value, step)) in values.iter().zip(steps).enumerate() {
             if let Some(step) = step {
-                let weight = weights.get(row).copied().unwrap_or(f64::NAN);
+                let weight = weights.get(row).copied().unwrap_or(seconds);
                 self.add(aggregate, *value, weight, *step);
             }
         }
@@ -528,6 +537,10 @@ impl Fold {
         self.has_values = true;
         if aggregate == Aggregate::Avg {
             return self.weigh(value, weight, step);
+        }
+        if aggregate == Aggregate::Rate {
+            self.weights.resize(self.values.len(), 0.0);
+            self.weights[step] += weight;
         }
         let old = self.values[step];
         self.values[step] = match aggregate {
@@ -550,10 +563,11 @@ impl Fold {
         };
     }
 
-    fn values(mut self, aggregate: Aggregate, step_ms: u64) -> Vec<f64> {
+    fn values(mut self, aggregate: Aggregate) -> Vec<f64> {
         if aggregate == Aggregate::Rate {
-            let seconds = std::time::Duration::from_millis(step_ms).as_secs_f64();
-            self.values.iter_mut().for_each(|value| *value /= seconds);
+            for (value, seconds) in self.values.iter_mut().zip(&self.weights) {
+                *value /= seconds;
+            }
         }
         self.values
     }

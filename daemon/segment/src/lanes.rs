@@ -130,6 +130,9 @@ pub struct Bucket {
     pub last: f64,
     /// See [`Lane`].
     pub count: f64,
+    /// How long the steps of a counter took that `increase` is of. It is not
+    /// written: only [`buckets_of`] knows it.
+    pub seconds: f64,
 }
 
 impl Bucket {
@@ -145,6 +148,7 @@ impl Bucket {
             avg: f64::NAN,
             last: f64::NAN,
             count: f64::NAN,
+            seconds: f64::NAN,
         }
     }
 
@@ -167,6 +171,7 @@ impl Bucket {
             avg: self.avg * (self.count / count) + later.avg * (later.count / count),
             last: later.last,
             count,
+            seconds: self.seconds + later.seconds,
         }
     }
 
@@ -233,7 +238,19 @@ pub fn buckets_of(
     for place in (0..times.len()).filter(|place| !goes_on(*place)) {
         steps.forget(place);
     }
-    out.extend(slots.iter().filter_map(|slot| counter_bucket(slot, &steps)));
+    let bucket = |slot: &Slot| {
+        let took = slot
+            .rows
+            .clone()
+            .map(|row| (seconds[row], steps.increases[row]));
+        let measured = took.filter(|(_, increase)| !increase.is_nan());
+        let covered: f64 = measured.map(|(seconds, _)| seconds).sum();
+        counter_bucket(slot, &steps).map(|bucket| Bucket {
+            seconds: covered,
+            ..bucket
+        })
+    };
+    out.extend(slots.iter().filter_map(bucket));
 }
 
 /// The rows of one bucket.
@@ -478,6 +495,7 @@ mod tests {
         assert_eq!(made.len(), 1, "the first row has no step: {made:?}");
         assert_eq!((made[0].at, made[0].increase), (900_000, 25.0));
         assert_eq!((made[0].max_rate, made[0].count), (1.0, 2.0));
+        assert_eq!(made[0].seconds, 30.0, "also those before the bucket");
         let made = buckets(MetricKind::Counter64, Some((880_000, 4.0)), &rows);
         assert_eq!((made[0].at, made[0].increase), (0, 6.0));
     }
@@ -499,6 +517,7 @@ mod tests {
         let goes_on = |place| place == 2;
         buckets_of(kind, QUARTER, before, &times, &values, &goes_on, &mut out);
         assert_eq!((out[0].increase, out[0].count), (2.0, 1.0));
+        assert_eq!(out[0].seconds, 1.0);
     }
 
     #[test]

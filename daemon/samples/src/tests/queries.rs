@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use super::lab::{Lab, MINUTE, START, columns};
+use model::{Breaks, Timestamp};
+use segment::Tier;
+
+use super::lab::{HOUR, Lab, MINUTE, START, columns};
 use crate::lock::lock;
-use crate::query::QueryError;
+use crate::query::{Across, Aggregate, Frames, QueryError, Rollup, Source};
 use crate::read::{Reader, ViewGroup};
 
 #[test]
@@ -61,4 +64,61 @@ fn no_row_is_the_last_one_if_a_newer_one_cannot_be_read() {
     lab.fs.flip(Path::new(&path), place, 1);
     assert_eq!(last(&lab, cut(2)), None);
     assert_eq!(last(&lab, cut(1)), Some((cut(1) - MINUTE, vec![99.0])));
+}
+
+fn rollup(
+    lab: &Lab,
+    from: u64,
+    step: u64,
+    across: Option<Across>,
+    tier: Tier,
+) -> Result<Frames, QueryError> {
+    let ask = Rollup {
+        selector: &"{__name__=~\"c.*\"}".parse().unwrap(),
+        groups: &|_| true,
+        from: Timestamp(from),
+        until: Timestamp(lab.now),
+        step_ms: step,
+        aggregate: Aggregate::Rate,
+        across,
+        source: Source::Of(tier),
+        max_points: 1_000_000,
+        max_series: 1_000,
+    };
+    lab.samples.rollup(&ask)
+}
+
+#[test]
+fn a_steady_counter_has_one_rate_whatever_the_steps_the_gaps_and_the_breaks() {
+    let mut lab = Lab::new();
+    let set = columns(&["c"]);
+    let mut breaks = Breaks::None;
+    for poll in 0..1000_u64 {
+        match poll {
+            300..340 => breaks = Breaks::None, // silence: the next step is long
+            500..520 => breaks = Breaks::All,  // a restart: there is no step
+            _ => {
+                let value = (lab.now - START) as f64 * 7.0; // per ms
+                lab.keeps_broken(1, lab.now, &set, &[value], &breaks);
+                breaks = Breaks::None;
+            }
+        }
+        lab.passes(if poll == 700 { 7_300 } else { 5_000 });
+    }
+    let rates = |step: u64, tier| {
+        let frames = rollup(&lab, START, step, None, tier).unwrap();
+        let values = frames.frames[0].values.iter().copied();
+        values.filter(|rate| !rate.is_nan()).collect::<Vec<_>>()
+    };
+    for step in [3_000, 7_000, 10_000, 60_000, 15 * MINUTE, HOUR, 10 * HOUR] {
+        let rates = rates(step, Tier::Raw);
+        assert!(!rates.is_empty());
+        assert!(
+            rates.iter().all(|rate| (rate / 7_000.0 - 1.0).abs() < 1e-9),
+            "{step}: {rates:?}"
+        );
+    }
+    for rate in rates(HOUR, Tier::Quarter) {
+        assert!((rate / 7_000.0 - 1.0).abs() < 1e-9, "{rate}");
+    }
 }
