@@ -3,7 +3,7 @@
 //! A reader takes a view of everything in one moment; whatever is cut,
 //! compacted or unlinked afterwards, its view stays as it is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use crate::head::{Frozen, Group};
 use crate::lock::{self, lock};
 use crate::query::{Missing, Point, QueryError, Select, Selected, SelectedSeries};
 use crate::registry::Meant;
-use crate::rows::{ClosedRows, Part, Piece, Wanted, merge};
+use crate::rows::{ClosedRows, Part, Piece, Run, Wanted, merge};
 use crate::shelf::{Content, Listed, Shelf};
 
 /// Below this many groups a second thread costs more than it gives.
@@ -274,50 +274,141 @@ impl<'a> Reading<'a> {
         lost(&self.raw, &self.range)
     }
 
-    /// A group's raw rows as parts, in the order in which they were stored;
-    /// none if nothing of it is meant.
-    pub(crate) fn parts(&self, group: &ViewGroup, reader: &mut Reader) -> Vec<Part> {
+    /// A group's raw rows in the order in which they were stored, none decoded;
+    /// empty if nothing of it is meant.
+    fn stored<'b>(&'b self, group: &'b ViewGroup) -> Vec<Stored<'b>> {
         let range = &self.range;
+        let mut stored: Vec<Stored<'b>> = Vec::new();
+        for segment in self.raw.iter().filter_map(|listed| listed.segment()) {
+            let entries = segment.of(group.number).iter();
+            stored.extend(entries.map(|entry| Stored::Entry(segment, entry)));
+        }
         let frozen = self.view.frozen.iter();
         let frozen = frozen.flat_map(|frozen| frozen.of(group.number));
-        let frozen: Vec<&Piece> = frozen.filter(|piece| piece.overlaps(range)).collect();
-        let mut entries: Vec<(&Segment, &Entry)> = Vec::new();
-        for segment in self.raw.iter().filter_map(|listed| listed.segment()) {
-            let of_group = segment.of(group.number).iter();
-            let within = of_group.filter(|e| e.from < range.end && e.until >= range.start);
-            entries.extend(within.map(|entry| (&**segment, entry)));
+        stored.extend(frozen.map(Stored::Piece));
+        stored.extend(group.head.iter().map(Stored::Held));
+        stored.retain(|one| one.overlaps(range) && one.columns() < self.meant.below);
+        let is_meant = |one: &Stored<'_>| self.meant.sets.contains_key(&one.columns());
+        match stored.iter().any(is_meant) {
+            true => stored,
+            false => Vec::new(),
         }
-        let columns = entries.iter().map(|(_, entry)| entry.columns);
-        let columns = columns.chain(frozen.iter().map(|piece| piece.columns()));
-        let mut columns = columns.chain(group.head.iter().map(Held::columns));
-        if !columns.any(|columns| self.meant.sets.contains_key(&columns)) {
-            return Vec::new();
-        }
-        let mut parts = Vec::with_capacity(entries.len() + frozen.len() + group.head.len());
-        for (segment, entry) in entries {
-            parts.extend(reader.entry(segment, entry, wanted(self.meant, entry.columns)));
-        }
-        for piece in frozen {
-            let part = piece.part(wanted(self.meant, piece.columns()), &mut reader.scratch);
-            parts.extend(reader.in_memory(part, piece.span()));
-        }
-        for held in &group.head {
-            match held {
-                Held::Open(part) => parts.push(part.clone()),
-                Held::Closed(closed) => {
-                    let wanted = wanted(self.meant, closed.columns);
-                    let part = Part::of_block(&closed.bytes, wanted, &mut reader.scratch);
-                    parts.extend(reader.in_memory(part, (closed.from, closed.until)));
-                }
-            }
-        }
-        parts.retain(|part| part.columns < self.meant.below);
-        parts
     }
 
-    /// A group's raw rows, each series by itself.
-    pub(crate) fn gather(&self, group: &ViewGroup, reader: &mut Reader) -> Gathered {
-        Gathered::of(&self.parts(group, reader), self.meant, &self.range)
+    /// Pieces of the range, one behind the other, in each of which a group has
+    /// about [`VALUES_AT_ONCE`] values or fewer. They begin where blocks do.
+    fn windows(&self, stored: &[Stored<'_>]) -> Vec<Range<u64>> {
+        let sets: HashSet<u32> = stored.iter().map(Stored::columns).collect();
+        let places = |set: &u32| self.meant.sets.get(set).map_or(0, |set| set.places.len());
+        let width = 1 + sets.iter().map(places).sum::<usize>();
+        let mut begins: Vec<(u64, usize)> = stored
+            .iter()
+            .map(|one| (one.span().0.max(self.range.start), one.rows()))
+            .collect();
+        begins.sort_unstable();
+        let mut windows = Vec::new();
+        let (mut from, mut values) = (self.range.start, 0);
+        for (begin, rows) in begins {
+            let more = rows.saturating_mul(width);
+            if begin > from && values > 0 && values + more > VALUES_AT_ONCE {
+                windows.push(from..begin);
+                (from, values) = (begin, 0);
+            }
+            values += more;
+        }
+        windows.push(from..self.range.end);
+        windows
+    }
+
+    /// A group's raw rows, each series by itself, in pieces of time that take
+    /// little memory. A series has the same place in each piece.
+    pub(crate) fn gather(
+        &self,
+        group: &ViewGroup,
+        reader: &mut Reader,
+        each: &mut dyn FnMut(&Gathered) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let stored = self.stored(group);
+        let mut gathered = Gathered::default();
+        let mut slots = Slots::default();
+        let mut last = None;
+        for window in self.windows(&stored) {
+            let mut places = Vec::new();
+            let mut parts = Vec::new();
+            for (place, one) in stored.iter().enumerate() {
+                if one.overlaps(&window)
+                    && let Some(part) = one.part(reader, wanted(self.meant, one.columns()))
+                {
+                    places.push(place);
+                    parts.push(part);
+                }
+            }
+            let mut runs = merge(&parts, &window);
+            if let (Some(run), Some(last)) = (runs.first_mut(), last) {
+                run.breaks |= last > places[run.part];
+            }
+            last = runs.last().map(|run| places[run.part]).or(last);
+            gathered.take(&parts, &runs, self.meant, &mut slots);
+            each(&gathered)?;
+        }
+        Ok(())
+    }
+}
+
+/// So many values of a group are decoded at once.
+const VALUES_AT_ONCE: usize = if cfg!(test) { 3_000 } else { 4_000_000 };
+
+/// Rows of a group that were stored together.
+enum Stored<'a> {
+    Entry(&'a Segment, &'a Entry),
+    Piece(&'a Piece),
+    Held(&'a Held),
+}
+
+impl Stored<'_> {
+    fn columns(&self) -> u32 {
+        match self {
+            Stored::Entry(_, entry) => entry.columns,
+            Stored::Piece(piece) => piece.columns(),
+            Stored::Held(held) => held.columns(),
+        }
+    }
+
+    fn rows(&self) -> usize {
+        match self {
+            Stored::Entry(_, entry) => entry.rows as usize,
+            Stored::Piece(piece) => piece.rows(),
+            Stored::Held(Held::Closed(closed)) => closed.rows,
+            Stored::Held(Held::Open(part)) => part.times.len(),
+        }
+    }
+
+    fn span(&self) -> (u64, u64) {
+        match self {
+            Stored::Entry(_, entry) => (entry.from, entry.until),
+            Stored::Piece(piece) => piece.span(),
+            Stored::Held(held) => held.span(),
+        }
+    }
+
+    fn overlaps(&self, range: &Range<u64>) -> bool {
+        let (from, until) = self.span();
+        from < range.end && until >= range.start
+    }
+
+    fn part(&self, reader: &mut Reader, wanted: Wanted<'_>) -> Option<Part> {
+        match self {
+            Stored::Entry(segment, entry) => reader.entry(segment, entry, wanted),
+            Stored::Piece(piece) => {
+                let part = piece.part(wanted, &mut reader.scratch);
+                reader.in_memory(part, piece.span())
+            }
+            Stored::Held(Held::Open(part)) => Some(part.clone()),
+            Stored::Held(Held::Closed(closed)) => {
+                let part = Part::of_block(&closed.bytes, wanted, &mut reader.scratch);
+                reader.in_memory(part, (closed.from, closed.until))
+            }
+        }
     }
 }
 
@@ -511,13 +602,17 @@ pub(crate) struct GatheredSeries {
 }
 
 impl Gathered {
-    fn of(parts: &[Part], meant: &Meant, range: &Range<u64>) -> Gathered {
-        let runs = merge(parts, range);
+    /// Takes the rows of these runs, in the place of what was there.
+    fn take(&mut self, parts: &[Part], runs: &[Run], meant: &Meant, slots: &mut Slots) {
+        let gathered = self;
         let rows = runs.iter().map(|run| run.rows.len()).sum();
-        let mut gathered = Gathered::default();
-        let mut slots = Slots::default();
+        gathered.times.clear();
+        for series in &mut gathered.series {
+            series.values.clear();
+            series.broken.clear();
+        }
         gathered.times.reserve(rows);
-        for run in &runs {
+        for run in runs {
             let part = &parts[run.part];
             let start = gathered.times.len();
             gathered
@@ -549,7 +644,6 @@ impl Gathered {
         for series in &mut gathered.series {
             series.values.resize(rows, f64::NAN);
         }
-        gathered
     }
 }
 
@@ -630,18 +724,38 @@ fn select_group(
     reader: &mut Reader,
     limits: &Limits,
 ) -> Result<Vec<SelectedSeries>, QueryError> {
-    let gathered = reading.gather(group, reader);
-    limits.add_series(gathered.series.len())?;
-    let mut selected = Vec::with_capacity(gathered.series.len());
-    for series in &gathered.series {
-        let measured = series.values.iter().filter(|value| !value.is_nan()).count();
-        limits.add_points(measured)?;
-        if measured > 0 {
-            selected.push(points(group.key, &gathered.times, series, measured));
+    let mut found: Vec<(SelectedSeries, Follows)> = Vec::new();
+    reading.gather(group, reader, &mut |gathered| {
+        limits.add_series(gathered.series.len() - found.len())?;
+        for series in &gathered.series[found.len()..] {
+            let selected = SelectedSeries {
+                group: group.key,
+                key: series.key.clone(),
+                points: Vec::new(),
+                ends: Vec::new(),
+            };
+            found.push((selected, Follows::default()));
         }
-    }
+        for (series, (selected, follows)) in gathered.series.iter().zip(&mut found) {
+            let measured = series.values.iter().filter(|value| !value.is_nan()).count();
+            limits.add_points(measured)?;
+            selected.points.reserve(measured);
+            add_points(&gathered.times, series, selected, follows);
+        }
+        Ok(())
+    })?;
+    let found = found.into_iter().map(|(selected, _)| selected);
+    let mut selected: Vec<SelectedSeries> =
+        found.filter(|series| !series.points.is_empty()).collect();
     sort(&mut selected, |series| &series.key);
     Ok(selected)
+}
+
+/// What the next point of a series is told of what was before it.
+#[derive(Default)]
+struct Follows {
+    broken: bool,
+    is_there: bool,
 }
 
 /// Sorts by metric and labels.
@@ -655,34 +769,33 @@ pub(crate) fn sort<T>(list: &mut [T], key: impl Fn(&T) -> &SeriesKey) {
     }
 }
 
-fn points(group: GroupKey, times: &[u64], series: &GatheredSeries, count: usize) -> SelectedSeries {
-    let mut points: Vec<Point> = Vec::with_capacity(count);
-    let mut ends = Vec::new();
+fn add_points(
+    times: &[u64],
+    series: &GatheredSeries,
+    selected: &mut SelectedSeries,
+    follows: &mut Follows,
+) {
     let mut breaks = series.broken.iter().peekable();
-    let (mut broken, mut is_there) = (false, false);
     for (row, (at, value)) in times.iter().zip(&series.values).enumerate() {
         while breaks.next_if(|place| **place as usize <= row).is_some() {
-            broken = true;
+            follows.broken = true;
         }
         let at = Timestamp(*at);
         if value.is_nan() {
-            if is_there {
-                ends.push(at);
+            if follows.is_there {
+                selected.ends.push(at);
             }
-            is_there = false;
+            follows.is_there = false;
             continue;
         }
-        points.push(Point {
+        selected.points.push(Point {
             at,
             value: *value,
-            broken,
+            broken: follows.broken,
         });
-        (broken, is_there) = (false, true);
-    }
-    SelectedSeries {
-        group,
-        key: series.key.clone(),
-        points,
-        ends,
+        *follows = Follows {
+            broken: false,
+            is_there: true,
+        };
     }
 }

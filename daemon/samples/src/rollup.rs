@@ -27,7 +27,9 @@ use crate::engine::Inner;
 use crate::limits::DAY_MS;
 use crate::lock::{self, lock};
 use crate::query::{Across, Aggregate, Frame, Frames, Missing, QueryError, Rollup, Source};
-use crate::read::{Gathered, Held, Limits, Reader, Reading, View, ViewGroup, lost, sort};
+use crate::read::{
+    Gathered, GatheredSeries, Held, Limits, Reader, Reading, View, ViewGroup, lost, sort,
+};
 use crate::registry::Meant;
 use crate::rows::{Part, Wanted};
 use crate::shelf::{Listed, Shelf};
@@ -285,7 +287,10 @@ impl<'a> Job<'a> {
         let mut folds = Folds::default();
         self.fold_segments(group, reader, limits, &mut folds)?;
         if let Some(raw) = &self.raw {
-            self.fold_rows(&raw.gather(group, reader), limits, &mut folds)?;
+            let mut before = Before::default();
+            raw.gather(group, reader, &mut |gathered| {
+                self.fold_rows(gathered, &mut before, limits, &mut folds)
+            })?;
         }
         let mut list = folds.list;
         list.retain(|(_, fold)| fold.has_values);
@@ -319,13 +324,24 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Counts a series that has its first value: its steps are in the answer,
-    /// or in memory until all are added up.
-    fn count(&self, had: bool, fold: &Fold, limits: &Limits) -> Result<(), QueryError> {
-        match had == fold.has_values || self.is_added_up {
-            true => Ok(()),
-            false => limits.add_points(self.steps.count),
+    /// Makes room for a series that has its first value, if its steps may be in
+    /// the answer, or in memory until all are added up.
+    fn begin(&self, fold: &mut Fold, open: &mut usize, limits: &Limits) -> Result<(), QueryError> {
+        if !fold.values.is_empty() {
+            return Ok(());
         }
+        let steps = self.steps.count;
+        if self.is_added_up {
+            *open += steps;
+            if *open > ADDED_UP_AT_ONCE {
+                let limit = ADDED_UP_AT_ONCE;
+                return Err(QueryError::TooManyPoints { limit });
+            }
+        } else {
+            limits.add_points(steps)?;
+        }
+        fold.values = vec![f64::NAN; steps];
+        Ok(())
     }
 
     fn fold_block(
@@ -357,9 +373,11 @@ impl<'a> Job<'a> {
                 continue;
             }
             let fold = &mut folds.list[*slot].1;
-            let had = fold.begin(self.steps.count);
-            fold.add_column(self.aggregate, &part, read, width, &steps);
-            self.count(had, fold, limits)?;
+            let mut values = part.column(read).iter().zip(&steps);
+            if values.any(|(value, step)| !value.is_nan() && step.is_some()) {
+                self.begin(fold, &mut folds.open, limits)?;
+                fold.add_column(self.aggregate, &part, read, width, &steps);
+            }
             read += of_each;
         }
         Ok(())
@@ -369,6 +387,7 @@ impl<'a> Job<'a> {
     fn fold_rows(
         &self,
         gathered: &Gathered,
+        before: &mut Before,
         limits: &Limits,
         folds: &mut Folds,
     ) -> Result<(), QueryError> {
@@ -390,8 +409,9 @@ impl<'a> Job<'a> {
             }
         };
         let mut buckets: Vec<Bucket> = Vec::new();
-        for series in &gathered.series {
+        for (place, series) in gathered.series.iter().enumerate() {
             buckets.clear();
+            let last = before.values.get(place).copied().unwrap_or(f64::NAN);
             let goes_on = |row: usize| {
                 let row = u32::try_from(row).unwrap_or(u32::MAX);
                 series.broken.binary_search(&row).is_err()
@@ -400,7 +420,7 @@ impl<'a> Job<'a> {
             buckets_of(
                 kind,
                 width,
-                None,
+                before.at.map(|at| (at.saturating_sub(shift), last)),
                 times,
                 &series.values,
                 &goes_on,
@@ -408,19 +428,40 @@ impl<'a> Job<'a> {
             );
             let slot = folds.slot(&series.key);
             let fold = &mut folds.list[slot].1;
-            let had = fold.begin(self.steps.count);
+            let lane = lanes_for(self.aggregate)[0];
             for bucket in &buckets {
                 let at = bucket.at + shift;
                 let is_new = at >= self.raw_from || self.is_per_step;
+                let is_new = is_new && !bucket.lane(lane).is_nan();
                 if let Some(place) = self.steps.place(at).filter(|_| is_new) {
+                    self.begin(fold, &mut folds.open, limits)?;
                     fold.add_bucket(self.aggregate, bucket, place);
                 }
             }
-            self.count(had, fold, limits)?;
+        }
+        if let Some(at) = gathered.times.last() {
+            let last = |series: &GatheredSeries| series.values.last().copied();
+            let values = gathered
+                .series
+                .iter()
+                .map(|one| last(one).unwrap_or(f64::NAN));
+            before.at = Some(*at);
+            before.values = values.collect();
         }
         Ok(())
     }
 }
+
+/// A group's last row of the piece of time before.
+#[derive(Default)]
+struct Before {
+    at: Option<u64>,
+    /// Of each series.
+    values: Vec<f64>,
+}
+
+/// Steps times series of one group that are in memory until they are added up.
+const ADDED_UP_AT_ONCE: usize = if cfg!(test) { 100_000 } else { 16_000_000 };
 
 /// The lanes to read of every set of columns, [`lanes_for`] for each place.
 fn lanes_of(meant: &Meant, aggregate: Aggregate) -> HashMap<u32, Vec<u32>> {
@@ -449,6 +490,8 @@ struct Folds {
     list: Vec<(SeriesKey, Fold)>,
     by_set: HashMap<u32, Arc<[usize]>>,
     by_key: HashMap<SeriesKey, usize>,
+    /// Steps times series that have values.
+    open: usize,
 }
 
 impl Folds {
@@ -488,14 +531,6 @@ struct Fold {
 }
 
 impl Fold {
-    /// Makes room; whether it has values.
-    fn begin(&mut self, steps: usize) -> bool {
-        if self.values.is_empty() {
-            self.values = vec![f64::NAN; steps];
-        }
-        self.has_values
-    }
-
     fn add_bucket(&mut self, aggregate: Aggregate, bucket: &Bucket, step: usize) {
         let value = bucket.lane(lanes_for(aggregate)[0]);
         let weight = match aggregate {

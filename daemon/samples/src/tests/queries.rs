@@ -7,7 +7,7 @@ use segment::Tier;
 
 use super::lab::{HOUR, Lab, MINUTE, START, columns};
 use crate::lock::lock;
-use crate::query::{Across, Aggregate, Frames, QueryError, Rollup, Source};
+use crate::query::{Across, Aggregate, Frames, QueryError, Rollup, Select, Source};
 use crate::read::{Reader, ViewGroup};
 
 #[test]
@@ -121,4 +121,58 @@ fn a_steady_counter_has_one_rate_whatever_the_steps_the_gaps_and_the_breaks() {
     for rate in rates(HOUR, Tier::Quarter) {
         assert!((rate / 7_000.0 - 1.0).abs() < 1e-9, "{rate}");
     }
+}
+
+#[test]
+fn what_is_added_up_is_bounded_before_it_takes_memory() {
+    let mut lab = Lab::new();
+    let names: Vec<String> = (0..60).map(|name| format!("c{name}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let set = columns(&names);
+    for row in 0..200_u64 {
+        lab.keeps(1, lab.now, &set, &[row as f64; 60]);
+        lab.passes(10_000);
+    }
+    let sum = |step| rollup(&lab, START, step, Some(Across::Sum), Tier::Raw);
+    let frames = sum(MINUTE).unwrap();
+    assert!((frames.frames[0].values[1] - 6.0).abs() < 1e-9);
+    let refused = sum(1_000).unwrap_err();
+    assert_eq!(refused, QueryError::TooManyPoints { limit: 100_000 });
+}
+
+#[test]
+fn rows_that_are_read_in_many_pieces_are_those_of_one() {
+    let mut lab = Lab::new();
+    let (both, other) = (columns(&["a", "c"]), columns(&["b", "c"]));
+    let mut kept: Vec<(u64, f64, bool)> = Vec::new();
+    for row in 0..6_000_u64 {
+        let set = if row / 700 % 2 == 0 { &both } else { &other };
+        let is_broken = row % 501 == 500;
+        let breaks = if is_broken { Breaks::All } else { Breaks::None };
+        lab.keeps_broken(1, lab.now, set, &[1.0, row as f64], &breaks);
+        kept.push((lab.now, row as f64, is_broken));
+        lab.lives(10_000);
+    }
+    let selected = lab.selects("c", 0, u64::MAX);
+    let points = selected.series[0].points.iter();
+    let found: Vec<(u64, f64, bool)> = points.map(|p| (p.at.0, p.value, p.broken)).collect();
+    assert_eq!(found, kept);
+    assert_eq!(lab.selects("a", 0, u64::MAX).series[0].ends.len(), 4);
+    let frames = rollup(&lab, START, 24 * HOUR, None, Tier::Raw).unwrap();
+    assert!((frames.frames[0].values[0] - 0.1).abs() < 1e-9);
+    let ask = Select {
+        selector: &"c".parse().unwrap(),
+        groups: &|_| true,
+        from: Timestamp(0),
+        until: Timestamp(u64::MAX),
+        max_points: 5_999,
+        max_series: 1,
+    };
+    let refused = lab.samples.select(&ask).unwrap_err();
+    assert_eq!(refused, QueryError::TooManyPoints { limit: 5_999 });
+    let allowed = Select {
+        max_points: 6_000,
+        ..ask
+    };
+    assert!(lab.samples.select(&allowed).is_ok());
 }
