@@ -211,7 +211,7 @@ pub struct SamplesStats {
     pub kinds: [(u64, u64); 4],
     /// Groups that have rows.
     pub groups: usize,
-    /// Series whose newest row is in the head.
+    /// Series with rows in the head, or with rows in it when it was cut last.
     pub active_series: usize,
     /// Rows in the head, those in its blocks included.
     pub head_rows: u64,

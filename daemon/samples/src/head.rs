@@ -1,6 +1,7 @@
 //! The head: what is not in a segment yet.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::{Arc, RwLock};
 
 use codec::Scratch;
@@ -12,7 +13,7 @@ use crate::limits::{self, Begun};
 use crate::lock;
 use crate::record;
 use crate::registry::Registry;
-use crate::rows::{OpenRows, Piece, row_bytes};
+use crate::rows::{OpenRows, Piece, is_within, row_bytes};
 use crate::shelf::Shelf;
 
 /// Rows of a block of the head: fewer compress badly, more gain nothing.
@@ -24,6 +25,8 @@ pub(crate) struct Group {
     pub(crate) number: u32,
     /// The newest row that was ever stored.
     pub(crate) newest: Option<u64>,
+    /// The row that was stored last; `None` if nobody knows since the start.
+    pub(crate) last: Option<u64>,
     /// Those of the row that came last.
     pub(crate) columns: Option<(u32, Arc<Columns>)>,
     pub(crate) closed: Vec<Piece>,
@@ -42,6 +45,7 @@ impl Group {
         Group {
             number,
             newest: None,
+            last: None,
             columns: None,
             closed: Vec::new(),
             open: OpenRows::default(),
@@ -63,6 +67,7 @@ impl Group {
         open.columns = row.columns;
         open.width = row.values.len();
         self.newest = self.newest.max(Some(row.at));
+        self.last = Some(row.at);
         open.add(row.at, row.values, row.breaks, room)
     }
 
@@ -77,10 +82,10 @@ impl Group {
         pieces
     }
 
-    /// Whether its rows in the head have one of this instant.
-    fn holds(&self, at: u64, scratch: &mut Scratch) -> bool {
-        self.open.times.binary_search(&at).is_ok()
-            || self.closed.iter().any(|piece| piece.holds(at, scratch))
+    /// Whether its rows in the head have one of these instants.
+    fn holds(&self, range: &Range<u64>, scratch: &mut Scratch) -> bool {
+        is_within(&self.open.times, range)
+            || self.closed.iter().any(|piece| piece.holds(range, scratch))
     }
 
     fn is_empty(&self) -> bool {
@@ -249,7 +254,8 @@ impl Head {
         Ok(())
     }
 
-    /// Whether the group has newer rows; refuses a second row of an instant.
+    /// Whether what the row says of its counters was measured against another
+    /// row than the one before it in time; refuses a second row of an instant.
     fn check_order(&mut self, row: &Append<'_>) -> Result<bool, Refused> {
         let Some(group) = self.groups.get(&row.group) else {
             return Ok(false);
@@ -259,16 +265,22 @@ impl Head {
             Some(newest) if at <= newest => {}
             _ => return Ok(false),
         }
-        let frozen = self
-            .frozen
-            .iter()
-            .flat_map(|frozen| frozen.of(group.number));
-        let is_there = group.newest == Some(at) || group.holds(at, &mut self.scratch) || { frozen }
-            .any(|piece| piece.holds(at, &mut self.scratch));
-        match is_there {
-            true => Err(Refused::Duplicate { at: row.at }),
-            false => Ok(true),
+        let frozen = || {
+            let all = self.frozen.iter();
+            all.flat_map(|frozen| frozen.of(group.number))
+        };
+        let scratch = &mut self.scratch;
+        let mut holds = |range: &Range<u64>| {
+            group.holds(range, scratch) || frozen().any(|piece| piece.holds(range, scratch))
+        };
+        if group.newest == Some(at) || holds(&(at..at + 1)) {
+            return Err(Refused::Duplicate { at: row.at });
         }
+        // a row of the future does not break all that come before it
+        Ok(match group.last {
+            Some(last) if last < at => holds(&(last + 1..at)),
+            _ => true,
+        })
     }
 
     /// The number of a row's columns, which it gets if they are new.

@@ -29,18 +29,22 @@ impl Inner {
     pub(crate) fn maintain(&self, now: Timestamp) -> Result<bool, CatalogError> {
         let mut keeper = lock(&self.keeper);
         let keeper = &mut *keeper;
+        let is_calm = self.is_calm(keeper, now);
         self.notice_suspension();
         self.finish(keeper)?;
         lock(&self.head).begun.tidy(now);
         if self.is_suspended() {
-            return self.relieve(keeper);
+            return self.relieve(keeper, now);
         }
         self.cut_if_due(keeper, now)?;
-        if self.compact_if_due(keeper, now)? {
+        if is_calm && self.compact_if_due(keeper, now)? {
             return Ok(true);
         }
         self.tidy(keeper, now)?;
-        self.expire(keeper, now)
+        if is_calm {
+            return self.expire(keeper, now);
+        }
+        Ok(false)
     }
 
     fn cut_if_due(&self, keeper: &mut Keeper, now: Timestamp) -> Result<(), CatalogError> {
@@ -104,18 +108,25 @@ impl Inner {
     /// What came while the log was suspended is set apart from what comes
     /// now, which may be acknowledged as soon as the log goes on; and that is
     /// logged with all that it needs, as nobody knows when the log goes on.
-    fn begin_resuming(&self) {
+    pub(crate) fn begin_resuming(&self) {
         let mut head = lock(&self.head);
         head.freeze_with_last(true);
         head.suspended = false;
         head.resuming = true;
     }
 
-    fn end_resuming(&self, resumed: bool) {
+    pub(crate) fn end_resuming(&self, resumed: bool) {
         let mut head = lock(&self.head);
         if resumed {
             let again = &mut |log: &mut Vec<u8>| head.define_again(&self.registry, log);
             let _ = self.wal.append(again);
+        }
+        // what came meanwhile may not be in the log: it has to get into a segment
+        if resumed
+            && head.freeze(false)
+            && let Some(last) = head.frozen.last_mut()
+        {
+            Arc::make_mut(last).is_backlog = true;
         }
         head.suspended = !resumed;
         head.resuming = false;

@@ -18,6 +18,7 @@ use crate::head::{Group, Head};
 use crate::keeper::{Counts, Keeper};
 use crate::registry::Registry;
 use crate::replay::{self, Logged};
+use crate::retention::JumpWatch;
 use crate::rows::Piece;
 use crate::shelf::{Content, Shelf};
 
@@ -69,9 +70,11 @@ impl Inner {
         let this_slot = slot(&options, now);
         let oldest = head.oldest_row().unwrap_or(now.0);
         let is_over = slot(&options, Timestamp(oldest)) < this_slot;
+        let newest = head.groups.values().filter_map(|group| group.newest).max();
         let keeper = Keeper {
             next_segment,
             cut_slot: (!is_over).then_some(this_slot),
+            jumps: JumpWatch::starting(newest, monotonic()),
             ..Keeper::default()
         };
         let counts = Counts {
@@ -249,6 +252,20 @@ impl Head {
         frozen.any(|piece| piece.span().0 < end) || self.oldest_row().is_some_and(|at| at < end)
     }
 
+    /// First and last times of all that holds raw rows.
+    pub(crate) fn spans(&self) -> Vec<(u64, u64)> {
+        let raw = self.shelf.of(Tier::Raw);
+        let listed = raw.map(|listed| (listed.row.summary.from, listed.row.summary.until));
+        let held = self.groups.values().flat_map(|group| &group.closed);
+        let frozen = self.frozen.iter().flat_map(|frozen| frozen.pieces());
+        let pieces = frozen.chain(held).map(Piece::span);
+        let open = self.groups.values().flat_map(|group| &group.open.times);
+        listed
+            .chain(pieces)
+            .chain(open.map(|at| (*at, *at)))
+            .collect()
+    }
+
     /// The key of each number.
     pub(crate) fn keys(&self) -> HashMap<u32, GroupKey> {
         let groups = self.groups.iter();
@@ -276,6 +293,7 @@ impl Head {
             let Some(mut found) = rows.remove(&group.number) else {
                 continue;
             };
+            group.last = found.last;
             let mut pieces = found.take();
             let before = pieces.len();
             pieces.retain(fits);

@@ -10,13 +10,16 @@ use wal::fs::Space;
 use crate::catalog::{CatalogChange, CatalogError, SegmentName, SegmentRow};
 use crate::engine::{ForecastDays, Inner, Keep};
 use crate::keeper::{Counts, Keeper, Pending};
-use crate::limits::DAY_MS;
+use crate::limits::{self, DAY_MS};
 use crate::lock::lock;
 use crate::maintain::Why;
 
 /// A wall clock that is this much off from what a clock that nobody sets says
 /// was set.
 const JUMP: Duration = Duration::from_secs(60 * 60);
+
+/// At a start, the newest row may be this old.
+const OFF: Duration = Duration::from_millis(DAY_MS);
 
 /// So long nothing is removed because of its age after the clock was set: what
 /// it says now may be wrong, and years are removed once only.
@@ -37,16 +40,39 @@ const LOOK_AHEAD_DAYS: u32 = 20 * 365;
 pub(crate) struct JumpWatch {
     last: Option<(Timestamp, Duration)>,
     jumped: Option<Duration>,
+    has_looked: bool,
 }
 
 impl JumpWatch {
+    /// At a start: what the clock says is measured against the newest row.
+    pub(crate) fn starting(newest: Option<u64>, monotonic: Duration) -> JumpWatch {
+        JumpWatch {
+            last: newest.map(|at| (Timestamp(at), monotonic)),
+            jumped: None,
+            has_looked: false,
+        }
+    }
+
     /// Whether the clock can be trusted: it was not set within the last hour.
-    pub(crate) fn is_calm(&mut self, now: Timestamp, monotonic: Duration) -> bool {
+    /// `moved`: whether rows lead from that time to now.
+    pub(crate) fn is_calm(
+        &mut self,
+        now: Timestamp,
+        monotonic: Duration,
+        moved: impl FnOnce(Timestamp) -> bool,
+    ) -> bool {
+        let limit = match std::mem::replace(&mut self.has_looked, true) {
+            true => JUMP,
+            false => OFF,
+        };
         if let Some((last, at)) = self.last.replace((now, monotonic)) {
             let expected = last.plus(monotonic.saturating_sub(at));
             let off = now.since(expected).max(expected.since(now));
-            if off > JUMP {
-                tracing::warn!(?off, "the clock was set: nothing expires for an hour");
+            if off > limit && !moved(last) {
+                tracing::warn!(
+                    ?off,
+                    "the clock was set: nothing expires or is compacted for an hour"
+                );
                 self.jumped = Some(monotonic);
             }
         }
@@ -56,12 +82,31 @@ impl JumpWatch {
 }
 
 impl Inner {
+    /// Whether the clock can be trusted. To be asked once each time.
+    pub(crate) fn is_calm(&self, keeper: &mut Keeper, now: Timestamp) -> bool {
+        let moved = |since: Timestamp| since < now && self.has_rows_all_along(since.0, now.0);
+        keeper.jumps.is_calm(now, (self.monotonic)(), moved)
+    }
+
+    /// Whether no hour between these times is without rows: a clock that was
+    /// set leaves a gap, an import of history does not.
+    fn has_rows_all_along(&self, from: u64, until: u64) -> bool {
+        let mut spans = lock(&self.head).spans();
+        spans.sort_unstable();
+        let hour = u64::try_from(JUMP.as_millis()).unwrap_or(u64::MAX);
+        let mut reached = from;
+        for (first, last) in spans {
+            if first > reached.saturating_add(hour) {
+                break;
+            }
+            reached = reached.max(last);
+        }
+        reached.saturating_add(hour) >= until
+    }
+
     /// Unlinks one segment that is too old or too much.
     pub(crate) fn expire(&self, keeper: &mut Keeper, now: Timestamp) -> Result<bool, CatalogError> {
         let monotonic = (self.monotonic)();
-        if !keeper.jumps.is_calm(now, monotonic) {
-            return Ok(false);
-        }
         let since = keeper.unlinked.map(|at| monotonic.saturating_sub(at));
         if since.is_some_and(|since| since < PAUSE) {
             return Ok(false);
@@ -69,7 +114,8 @@ impl Inner {
         let rows = lock(&self.head).shelf.rows();
         let keep = &self.options.keep;
         let old = too_old(&rows, keep, now).map(|name| (name, Why::Age));
-        let Some((name, why)) = old.or_else(|| Some((too_much(&rows, keep)?, Why::Room))) else {
+        let Some((name, why)) = old.or_else(|| Some((too_much(&rows, keep, now)?, Why::Room)))
+        else {
             return Ok(false);
         };
         keeper.unlinked = Some(monotonic);
@@ -78,7 +124,11 @@ impl Inner {
     }
 
     /// While the disk takes nothing and memory is half full: makes room.
-    pub(crate) fn relieve(&self, keeper: &mut Keeper) -> Result<bool, CatalogError> {
+    pub(crate) fn relieve(
+        &self,
+        keeper: &mut Keeper,
+        now: Timestamp,
+    ) -> Result<bool, CatalogError> {
         let is_full = |why: &wal::NotDurable| why.full;
         if !self.wal.stats().suspended.as_ref().is_some_and(is_full) {
             return Ok(false);
@@ -91,7 +141,7 @@ impl Inner {
             }
             head.shelf.rows()
         };
-        let Some(name) = oldest_raw(&rows) else {
+        let Some(name) = oldest_raw(&rows, now) else {
             return Ok(false);
         };
         self.unlink(keeper, name, Why::Room)?;
@@ -141,22 +191,25 @@ pub(crate) fn too_old(rows: &[SegmentRow], keep: &Keep, now: Timestamp) -> Optio
 
 /// What goes while there is more than the budget: the oldest raw segment, then
 /// the oldest of the finer roll-ups, never one of the newest day.
-pub(crate) fn too_much(rows: &[SegmentRow], keep: &Keep) -> Option<SegmentName> {
+pub(crate) fn too_much(rows: &[SegmentRow], keep: &Keep, now: Timestamp) -> Option<SegmentName> {
     let bytes: u64 = rows.iter().map(|row| row.summary.bytes).sum();
     if keep.budget == 0 || bytes <= keep.budget {
         return None;
     }
     let tiers = Tier::ALL.into_iter();
-    tiers.filter_map(|tier| oldest_of(rows, tier)).next()
+    tiers.filter_map(|tier| oldest_of(rows, tier, now)).next()
 }
 
 /// The oldest raw segment that is not of the newest day.
-pub(crate) fn oldest_raw(rows: &[SegmentRow]) -> Option<SegmentName> {
-    oldest_of(rows, Tier::Raw)
+pub(crate) fn oldest_raw(rows: &[SegmentRow], now: Timestamp) -> Option<SegmentName> {
+    oldest_of(rows, Tier::Raw, now)
 }
 
-fn oldest_of(rows: &[SegmentRow], tier: Tier) -> Option<SegmentName> {
-    let newest_day = rows.iter().map(|row| row.summary.until / DAY_MS).max()?;
+fn oldest_of(rows: &[SegmentRow], tier: Tier, now: Timestamp) -> Option<SegmentName> {
+    // rows of a clock that was ahead are not the newest day
+    let plausible = now.plus(limits::AHEAD).0 / DAY_MS;
+    let days = rows.iter().map(|row| row.summary.until / DAY_MS);
+    let newest_day = days.filter(|day| *day <= plausible).max()?;
     let of_tier = rows.iter().filter(|row| row.summary.tier == tier);
     let older = of_tier.filter(|row| row.summary.until / DAY_MS < newest_day);
     let oldest = older.min_by_key(|row| (row.summary.until, row.name));
@@ -293,11 +346,24 @@ mod tests {
             budget: 5,
             ..keep()
         };
-        assert_eq!(too_much(&rows, &keep), Some(SegmentName(2)));
+        let now = Timestamp(103 * DAY_MS);
+        assert_eq!(too_much(&rows, &keep, now), Some(SegmentName(2)));
         rows.remove(1);
-        assert_eq!(too_much(&rows, &keep), Some(SegmentName(1)));
+        assert_eq!(too_much(&rows, &keep, now), Some(SegmentName(1)));
         rows.remove(0);
-        assert_eq!(too_much(&rows, &keep), None);
+        assert_eq!(too_much(&rows, &keep, now), None);
+    }
+
+    #[test]
+    fn a_row_of_the_future_is_not_the_newest_day() {
+        let rows = [
+            row(1, Tier::Raw, Span::Day, 101, 10),
+            row(2, Tier::Raw, Span::Fresh, 102, 10),
+            row(3, Tier::Raw, Span::Fresh, 9000, 10),
+        ];
+        let now = Timestamp(102 * DAY_MS + 1);
+        assert_eq!(oldest_raw(&rows, now), Some(SegmentName(1)));
+        assert_eq!(oldest_raw(&rows[1..], now), None);
     }
 
     #[test]
@@ -325,15 +391,28 @@ mod tests {
     }
 
     #[test]
+    fn a_start_far_from_the_newest_row_is_not_trusted_for_an_hour() {
+        let newest = Some(100 * DAY_MS);
+        let after = |days: u64, moved: bool| {
+            let mut watch = JumpWatch::starting(newest, Duration::ZERO);
+            let now = Timestamp((100 + days) * DAY_MS);
+            watch.is_calm(now, Duration::ZERO, |_| moved)
+        };
+        assert!(after(1, false));
+        assert!(!after(2, false));
+        assert!(after(2, true));
+    }
+
+    #[test]
     fn a_clock_that_was_set_is_not_trusted_for_an_hour() {
         let mut watch = JumpWatch::default();
         let minute = |n: u64| Duration::from_secs(60 * n);
         let at = |n: u64| Timestamp(1_000_000_000 + 60_000 * n);
-        assert!(watch.is_calm(at(0), minute(0)));
-        assert!(watch.is_calm(at(1), minute(1)));
-        assert!(!watch.is_calm(at(5000), minute(2)));
-        assert!(!watch.is_calm(at(3), minute(3)));
-        assert!(!watch.is_calm(at(62), minute(62)));
-        assert!(watch.is_calm(at(63), minute(63)));
+        assert!(watch.is_calm(at(0), minute(0), |_| false));
+        assert!(watch.is_calm(at(1), minute(1), |_| false));
+        assert!(!watch.is_calm(at(5000), minute(2), |_| false));
+        assert!(!watch.is_calm(at(3), minute(3), |_| false));
+        assert!(!watch.is_calm(at(62), minute(62), |_| false));
+        assert!(watch.is_calm(at(63), minute(63), |_| false));
     }
 }

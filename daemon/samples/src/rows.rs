@@ -42,7 +42,7 @@ impl OpenRows {
             self.times.reserve_exact(room);
         }
         if self.times.last().is_some_and(|last| at <= *last) {
-            return self.insert(at, values);
+            return self.insert(at, values, breaks);
         }
         if breaks != Breaks::None {
             self.breaks.push((place(self.times.len()), breaks));
@@ -52,9 +52,8 @@ impl OpenRows {
         true
     }
 
-    /// Puts a row between others: neither it nor the next one is known to go
-    /// on from the row before.
-    fn insert(&mut self, at: u64, values: &[f64]) -> bool {
+    /// Puts a row between others: the next one is not known to go on from it.
+    fn insert(&mut self, at: u64, values: &[f64], breaks: Breaks) -> bool {
         let Err(row) = self.times.binary_search(&at) else {
             return false;
         };
@@ -67,8 +66,14 @@ impl OpenRows {
         for (broken, _) in &mut self.breaks[behind..] {
             *broken += 1;
         }
-        let both = [(row, Breaks::All), (row + 1, Breaks::All)];
-        self.breaks.splice(behind..behind, both);
+        let next = self.breaks.get_mut(behind);
+        match next.filter(|(broken, _)| *broken == row + 1) {
+            Some(next) => next.1 = Breaks::All,
+            None => self.breaks.insert(behind, (row + 1, Breaks::All)),
+        }
+        if breaks != Breaks::None {
+            self.breaks.insert(behind, (row, breaks));
+        }
         true
     }
 
@@ -115,6 +120,12 @@ impl OpenRows {
     }
 }
 
+/// Whether one of some times, which rise, is in a range.
+pub(crate) fn is_within(times: &[u64], range: &Range<u64>) -> bool {
+    let first = times.partition_point(|at| *at < range.start);
+    times.get(first).is_some_and(|at| *at < range.end)
+}
+
 /// The memory of an open row.
 pub(crate) fn row_bytes(width: usize) -> usize {
     8 * (width + 1)
@@ -136,14 +147,14 @@ pub(crate) struct ClosedRows {
 }
 
 impl ClosedRows {
-    /// Whether one of its rows is of this instant.
-    pub(crate) fn holds(&self, at: u64, scratch: &mut Scratch) -> bool {
-        if at < self.from || at > self.until {
+    /// Whether one of its rows is of these instants.
+    pub(crate) fn holds(&self, range: &Range<u64>, scratch: &mut Scratch) -> bool {
+        if self.from >= range.end || self.until < range.start {
             return false;
         }
         let mut times = Vec::with_capacity(self.rows);
         let read = Block::open(&self.bytes).and_then(|b| b.times(scratch, &mut times));
-        read.is_ok() && times.binary_search(&at).is_ok()
+        read.is_ok() && is_within(&times, range)
     }
 }
 
@@ -199,10 +210,11 @@ impl Piece {
         from < range.end && until >= range.start
     }
 
-    pub(crate) fn holds(&self, at: u64, scratch: &mut Scratch) -> bool {
+    /// Whether one of its rows is of these instants.
+    pub(crate) fn holds(&self, range: &Range<u64>, scratch: &mut Scratch) -> bool {
         match self {
-            Piece::Closed(closed) => closed.holds(at, scratch),
-            Piece::Open(open) => open.times.binary_search(&at).is_ok(),
+            Piece::Closed(closed) => closed.holds(range, scratch),
+            Piece::Open(open) => is_within(&open.times, range),
         }
     }
 
@@ -418,7 +430,7 @@ mod tests {
         assert!(rows.add(10, &[1.0], Breaks::All, 4));
         assert!(rows.add(30, &[3.0], Breaks::None, 4));
         assert!(rows.add(40, &[4.0], Breaks::Columns(vec![0]), 4));
-        assert!(rows.add(20, &[2.0], Breaks::None, 4));
+        assert!(rows.add(20, &[2.0], Breaks::All, 4));
         assert!(!rows.add(30, &[9.0], Breaks::None, 4));
         assert_eq!(rows.times, [10, 20, 30, 40]);
         assert_eq!(rows.values, [1.0, 2.0, 3.0, 4.0]);

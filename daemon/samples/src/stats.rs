@@ -32,7 +32,7 @@ impl Inner {
             tiers: Vec::new(),
             kinds: [(0, 0); 4],
             groups: head.groups.len(),
-            active_series: head.active,
+            active_series: head.active.max(head.active_before),
             head_rows: rows,
             head_samples: samples,
             head_bytes: bytes,

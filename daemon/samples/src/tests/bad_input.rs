@@ -59,6 +59,39 @@ fn rows_out_of_order_are_sorted_and_break_counters_around_them() {
 }
 
 #[test]
+fn a_row_of_the_future_breaks_the_next_row_alone() {
+    let lab = Lab::new();
+    let counter = columns(&["c"]);
+    let keeps = |lab: &Lab, minute: u64| {
+        lab.keeps(1, START + minute * MINUTE, &counter, &[minute as f64]);
+    };
+    keeps(&lab, 0);
+    keeps(&lab, 1200); // within the day that is let through
+    for minute in 1..100 {
+        keeps(&lab, minute);
+    }
+    let broken = |lab: &Lab| {
+        let selected = lab.selects("c", 0, u64::MAX);
+        let points = selected.series[0].points.iter();
+        let broken = points.filter(|point| point.broken);
+        broken.map(|point| point.value).collect::<Vec<f64>>()
+    };
+    assert_eq!(broken(&lab), [1.0, 1200.0]);
+    let lab = lab.reopened();
+    keeps(&lab, 100);
+    assert_eq!(broken(&lab), [1.0, 1200.0]);
+    lab.samples.cut().unwrap();
+    keeps(&lab, 101);
+    assert_eq!(broken(&lab), [1.0, 1200.0]);
+    // nobody knows any more which row was stored last
+    lab.samples.cut().unwrap();
+    let lab = lab.reopened();
+    keeps(&lab, 102);
+    keeps(&lab, 103);
+    assert_eq!(broken(&lab), [1.0, 102.0, 1200.0]);
+}
+
+#[test]
 fn a_second_row_of_an_instant_is_refused_or_the_first_one_stays() {
     let lab = Lab::new();
     let one = columns(&["a"]);
@@ -505,4 +538,21 @@ fn answers_that_are_too_large_are_refused() {
     assert_eq!(ask(20, 2), Ok(2));
     assert_eq!(ask(19, 2), Err(QueryError::TooManyPoints { limit: 19 }));
     assert_eq!(ask(20, 1), Err(QueryError::TooManySeries { limit: 1 }));
+}
+
+#[test]
+fn rows_that_come_while_the_log_is_resumed_are_a_backlog_until_they_are_in_a_segment() {
+    let lab = Lab::new();
+    let one = columns(&["a"]);
+    let inner = lab.samples.inner();
+    inner.begin_resuming();
+    lab.keeps(1, START, &one, &[1.0]);
+    inner.end_resuming(true);
+    lab.catalog.fail(&[super::lab::Fault::Refuses]);
+    lab.samples.resume(Timestamp(lab.now)).unwrap_err();
+    lab.catalog.fail(&[super::lab::Fault::Refuses]);
+    lab.samples.resume(Timestamp(lab.now)).unwrap_err();
+    lab.samples.resume(Timestamp(lab.now)).unwrap();
+    assert_eq!(lab.points("a"), [(START, 1.0)]);
+    assert_eq!(lab.segments().len(), 1);
 }

@@ -428,3 +428,42 @@ fn rows_of_just_before_midnight_are_in_the_roll_ups_and_their_day_is_compacted_o
     lab.lives(DAY);
     assert_eq!(lab.samples.stats().compactions, 2, "the next day alone");
 }
+
+#[test]
+fn a_clock_that_is_ahead_neither_compacts_nor_expires_also_at_a_start() {
+    let mut lab = Lab::new();
+    live(&mut lab, 2);
+    let before = shelf(&lab);
+    lab.now += 3650 * DAY;
+    lab.maintains();
+    lab.now -= 3650 * DAY;
+    lab.maintains();
+    let months = |lab: &Lab| shelf(lab).keys().any(|(_, span, _)| *span == Span::Month);
+    assert!(!months(&lab));
+    lab.now += 3650 * DAY;
+    let mut lab = lab.reopened();
+    for _ in 0..50 {
+        lab.lives(MINUTE);
+    }
+    assert!(!months(&lab));
+    assert_eq!(lab.samples.stats().expired, 0);
+    assert!(shelf(&lab).len() >= before.len());
+    assert_eq!(lab.points("a")[0].0, START);
+}
+
+#[test]
+fn days_that_pass_with_their_rows_are_compacted_whatever_the_monotonic_clock_says() {
+    let mut lab = Lab::new();
+    let one = columns(&["a"]);
+    for step in 0..600u32 {
+        lab.keeps(1, lab.now, &one, &[f64::from(step)]);
+        lab.now += 10 * MINUTE;
+        if step % 20 == 19 {
+            lab.maintains();
+        }
+    }
+    assert_eq!(shelf(&lab)[&(Tier::Raw, Span::Day, START / DAY)], 1);
+    let active = lab.samples.stats().active_series;
+    lab.samples.cut().unwrap();
+    assert_eq!(lab.samples.stats().active_series, active.max(1));
+}
