@@ -308,6 +308,10 @@ impl Head {
             let old = old.map(|(_, columns)| &**columns);
             let limit = options.series_per_device;
             self.begun.count(device, old, row.columns, limit, now)?;
+            if lock::read(registry).find(row.columns).is_none() {
+                let width = row.columns.series().len();
+                self.begun.count_set(device, width, limit)?;
+            }
         }
         let number = match old_number {
             Some(number) if is_same && !self.resuming => number,

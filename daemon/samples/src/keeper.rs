@@ -29,6 +29,9 @@ pub(crate) struct Keeper {
     /// Not before this is a compaction tried again that failed.
     pub(crate) compact_after: u64,
     pub(crate) jumps: JumpWatch,
+    /// A segment was removed while the disk was full, and gave no room; until
+    /// the log goes on.
+    pub(crate) relief_is_vain: bool,
     /// When, by the monotonic clock, a segment was unlinked last.
     pub(crate) unlinked: Option<Duration>,
     /// The day on which leftovers were looked for last.

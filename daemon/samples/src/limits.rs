@@ -96,6 +96,10 @@ fn shown(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
+/// New sets of columns that a device may show in a day, as many values as it
+/// may begin series, times this: each set is kept in memory, catalog and log.
+pub(crate) const SETS_A_DAY: usize = 20;
+
 /// How many series each device began today.
 #[derive(Debug, Default)]
 pub(crate) struct Begun {
@@ -107,6 +111,8 @@ struct BegunToday {
     day: u64,
     /// Hashes of the series that were begun.
     series: HashSet<u64>,
+    /// Values of a row of each set of columns that was new.
+    values: usize,
 }
 
 impl Begun {
@@ -125,6 +131,7 @@ impl Begun {
         if today.day != day {
             today.day = day;
             today.series = HashSet::new();
+            today.values = 0;
         }
         let known: HashSet<u64> = old.map(hashes).unwrap_or_default();
         let is_new = |hash: &u64| !known.contains(hash) && !today.series.contains(hash);
@@ -133,6 +140,22 @@ impl Begun {
             return Err(Refused::TooManySeries { device, limit });
         }
         today.series.extend(new);
+        Ok(())
+    }
+
+    /// Counts a set of columns that nobody had; refuses it if those of today
+    /// have too many values. To be called behind [`Begun::count`].
+    pub(crate) fn count_set(
+        &mut self,
+        device: DeviceId,
+        width: usize,
+        limit: usize,
+    ) -> Result<(), Refused> {
+        let today = self.devices.entry(device).or_default();
+        if today.values + width > limit.saturating_mul(SETS_A_DAY) {
+            return Err(Refused::TooManySeries { device, limit });
+        }
+        today.values += width;
         Ok(())
     }
 

@@ -36,6 +36,7 @@ impl Inner {
         if self.is_suspended() {
             return self.relieve(keeper, now);
         }
+        keeper.relief_is_vain = false;
         self.cut_if_due(keeper, now)?;
         if is_calm && self.compact_if_due(keeper, now)? {
             return Ok(true);

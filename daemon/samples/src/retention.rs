@@ -133,6 +133,9 @@ impl Inner {
         if !self.wal.stats().suspended.as_ref().is_some_and(is_full) {
             return Ok(false);
         }
+        if keeper.relief_is_vain {
+            return Ok(false);
+        }
         let rows = {
             let head = lock(&self.head);
             let unlogged = head.unlogged + head.held.bytes;
@@ -144,7 +147,22 @@ impl Inner {
         let Some(name) = oldest_raw(&rows, now) else {
             return Ok(false);
         };
+        // somebody else may fill the disk, or hold links of the files
+        let free = || {
+            self.fs
+                .space(&self.options.dir)
+                .ok()
+                .map(|space| space.free)
+        };
+        let before = free();
         self.unlink(keeper, name, Why::Room)?;
+        if before
+            .zip(free())
+            .is_some_and(|(before, after)| after <= before)
+        {
+            tracing::error!("a segment was removed and gave no room: no other is for now");
+            keeper.relief_is_vain = true;
+        }
         Ok(false)
     }
 
