@@ -30,8 +30,8 @@ const METRIC: &str = "ifHCInOctets";
 /// Longer than the ninety days, so that no hour is missing at the front.
 const STORE_SETTINGS: &str = "keep_samples = \"120d\"";
 
-/// Steps of a peer's request, for one device: 4,800 samples.
-const PER_REQUEST: u64 = 48;
+/// Devices of a peer's request: 5,000 samples.
+const PER_REQUEST: usize = 50;
 
 pub(crate) fn run(report: &mut Report) {
     let folder = fleet::folder("");
@@ -141,16 +141,15 @@ fn feed(rival: &Rival, from: Timestamp) {
         .collect();
     let mut sender = rival.sender();
     let mut request = WriteRequest::default();
-    for first in (0..STEPS).step_by(usize::try_from(PER_REQUEST).expect("it is small")) {
-        for (device, names) in (0..).zip(&names) {
-            for (counter, labels) in names.iter().enumerate() {
-                let samples = (first..(first + PER_REQUEST).min(STEPS)).map(|step| {
-                    (
-                        Timestamp(from.0 + step * EVERY),
-                        value(device, counter, step),
-                    )
-                });
-                request.add(labels, samples);
+    // step by step: prometheus takes nothing that is an hour older than its newest
+    for step in 0..STEPS {
+        let at = Timestamp(from.0 + step * EVERY);
+        for devices in (0..).zip(&names).collect::<Vec<_>>().chunks(PER_REQUEST) {
+            for (device, names) in devices {
+                for (counter, labels) in names.iter().enumerate() {
+                    let sample = (at, value(*device, counter, step));
+                    request.add(labels, std::iter::once(sample));
+                }
             }
             sender.send(&request.take()).expect("it takes what comes");
         }

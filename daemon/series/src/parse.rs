@@ -492,7 +492,7 @@ mod tests {
     #[test]
     fn limits_are_named() {
         let long = format!("{{a=\"{}\"}}", "x".repeat(Selector::LONGEST));
-        refused(&long, 0, "at most 65536 bytes");
+        refused(&long, 0, "at most 4096 bytes");
         let many = format!("{{{}}}", "a=\"b\",".repeat(Selector::MOST_MATCHERS + 1));
         refused(
             &many,

@@ -27,9 +27,9 @@ pub struct NotASelector {
 }
 
 impl Selector {
-    /// A text has at most so many bytes: room for a list of a thousand names,
-    /// and read in a millisecond.
-    pub const LONGEST: usize = 64 << 10;
+    /// A text has at most so many bytes: room for a list of a hundred names, and
+    /// for all of it in an address, where each byte may take three.
+    pub const LONGEST: usize = 4 << 10;
 
     /// A text has at most so many matchers: each is work for every answer.
     pub const MOST_MATCHERS: usize = 100;
