@@ -80,8 +80,8 @@ pub(crate) struct BackupRunView {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes in the document what `read_to` reads")]
 pub(crate) struct NewBackupBody {
-    /// Where it goes: the absolute path of a file of the daemon's machine, or
-    /// s3://bucket/name; by default where the settings say.
+    /// Where it goes: the absolute path of a directory of the daemon's machine,
+    /// or s3://bucket/prefix; by default where the settings say.
     to: Option<String>,
 }
 
@@ -293,7 +293,7 @@ fn read_to(body: &Value) -> Result<Option<String>, Problem> {
         let is_place = to.starts_with('/') || to.starts_with("s3://");
         if !is_place || to.len() > PLACE_BYTES || to.chars().any(char::is_control) {
             let message = format!(
-                "this is not a place for a backup: an absolute path, or s3://bucket/name, of at most {PLACE_BYTES} bytes"
+                "this is not a place for a backup: the absolute path of a directory, or s3://bucket/prefix, of at most {PLACE_BYTES} bytes"
             );
             mistakes.at("/to", message);
         }

@@ -72,8 +72,8 @@ pub trait Backups: Send + Sync + 'static {
     /// The backups that are kept where they go by the settings, newest first.
     fn list(&self) -> Later<Result<Vec<KeptBackup>, BackupRefused>>;
 
-    /// Begins to make one, there or at `to`: the absolute path of a file, or
-    /// `s3://bucket/name`. Returns once it has begun. The API writes the line in
+    /// Begins to make one, there or at `to`: the absolute path of a
+    /// directory, or `s3://bucket/prefix`. Returns once it has begun. The API writes the line in
     /// the audit log.
     fn start(&self, by: By, to: Option<String>) -> Later<Result<BackupRun, BackupRefused>>;
 

@@ -1,12 +1,13 @@
 //! What was measured, as the sample store is asked for it: raw points or
 //! values by steps, within limits, and what the answer lacks.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{GroupKey, Labels, MetricKind, Timestamp, metric_info};
+use model::{GroupKey, Labels, MetricKind, SeriesKey, Timestamp, metric_info};
 use store::samples::{
     Across, Aggregate, Frame, Frames, MatcherKind, Missing, QueryError, Rollup, Samples, Select,
-    Selected, Selector, Source,
+    Selected, Selector, Source, Tier,
 };
 
 use crate::problem::{Kind, Problem};
@@ -35,9 +36,19 @@ pub(crate) const METRIC: &str = "__name__";
 pub(crate) fn warnings(missing: &[Missing]) -> Vec<String> {
     let line = |missing: &Missing| {
         let Missing { from, until, why } = missing;
-        format!("missing from {from} to {until}: {why}")
+        format!("missing from {from} to {until}: {}", without_folders(why))
     };
     missing.iter().map(line).collect()
+}
+
+/// The text with the name alone in place of the whole path of each file: where
+/// they are is nothing for readers of an answer.
+fn without_folders(why: &str) -> String {
+    let words = why.split(' ').map(|word| match word.rsplit_once('/') {
+        Some((folders, name)) if folders.contains('/') || word.starts_with('/') => name,
+        Some(_) | None => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Which series of whom, and when.
@@ -90,28 +101,144 @@ pub(crate) fn steps(
     if let Some(aggregate) = by.aggregate {
         return with(aggregate).map(|frames| of_one(frames, aggregate));
     }
-    match Kinds::of(samples, asked.selector) {
-        Kinds {
-            counters: true,
-            others: false,
-        } => with(Aggregate::Rate).map(|frames| of_one(frames, Aggregate::Rate)),
-        Kinds {
-            counters: true,
-            others: true,
-        } => {
-            if by.across.is_some() {
-                return Err(query::wrong(
-                    "aggregate",
-                    "across counters and others alike needs to be told what becomes of each: aggregate=rate, or avg, min, max, last, count, increase, max_rate; or select one metric",
-                ));
-            }
-            let (means, rates) = (with(Aggregate::Avg)?, with(Aggregate::Rate)?);
-            Ok(each_its_own(means, rates))
-        }
-        Kinds {
-            counters: false, ..
-        } => with(Aggregate::Avg).map(|frames| of_one(frames, Aggregate::Avg)),
+    // a kind that nothing on this box has is not looked for; beyond that the
+    // answer depends on what was found alone, as others' names are not told
+    let kinds = Kinds::of(samples, asked.selector);
+    if kinds.counters && kinds.others {
+        let (means, rates) = (with(Aggregate::Avg)?, with(Aggregate::Rate)?);
+        return match by.across {
+            None => Ok(each_its_own(means, rates)),
+            Some(_) => one_of_both(asked.selector, means, rates),
+        };
     }
+    let aggregate = match kinds.counters {
+        true => Aggregate::Rate,
+        false => Aggregate::Avg,
+    };
+    let frames = with(aggregate)?;
+    let aggregate = match frames.series {
+        0 => of_nothing(asked.selector),
+        _ => aggregate,
+    };
+    Ok(of_one(frames, aggregate))
+}
+
+/// All series as one, by what all of them have.
+fn one_of_both(selector: &Selector, means: Frames, rates: Frames) -> Result<Stepped, Problem> {
+    match (means.series, rates.series) {
+        (0, 0) => Ok(of_one(means, of_nothing(selector))),
+        (0, _) => Ok(of_one(rates, Aggregate::Rate)),
+        (_, 0) => Ok(of_one(means, Aggregate::Avg)),
+        (_, _) => Err(query::wrong(
+            "aggregate",
+            "across counters and others alike needs to be told what becomes of each: aggregate=rate, or avg, min, max, last, count, increase, max_rate; or select one metric",
+        )),
+    }
+}
+
+/// What would become of values of which there are none.
+fn of_nothing(selector: &Selector) -> Aggregate {
+    match metric_of(selector).and_then(metric_info) {
+        Some(info) if info.kind.is_counter() => Aggregate::Rate,
+        Some(_) | None => Aggregate::Avg,
+    }
+}
+
+/// What is to be known of an answer that is not what it looks like: it is empty
+/// because the aggregate is none of what was measured, or it adds up what does
+/// not belong together. Blocks.
+pub(crate) fn notes(
+    samples: &Samples,
+    asked: &Asked<'_>,
+    by: &BySteps,
+    stepped: &Stepped,
+) -> Vec<String> {
+    let found = || present(samples, asked, by, stepped.frames.source);
+    let note = match (by.aggregate, by.across) {
+        (Some(aggregate), _) if stepped.frames.series == 0 => lacking(&found(), aggregate),
+        (_, None | Some(Across::Count)) | (Some(Aggregate::Count), _) => None,
+        (_, Some(_)) if metric_of(asked.selector).is_some() => None,
+        (_, Some(_)) => {
+            let aggregate = stepped.aggregates.first().copied();
+            aggregate.and_then(|aggregate| mixed(&found(), aggregate))
+        }
+    };
+    note.into_iter().collect()
+}
+
+/// The series that have values in the range, whatever their kind is; none where
+/// they are too many.
+fn present(samples: &Samples, asked: &Asked<'_>, by: &BySteps, source: Tier) -> Vec<SeriesKey> {
+    let step_ms = milliseconds(by.step);
+    let range_ms = milliseconds(asked.until.since(asked.from));
+    let ask = Rollup {
+        selector: asked.selector,
+        groups: asked.groups,
+        from: asked.from,
+        until: asked.until,
+        step_ms: range_ms.div_ceil(step_ms).saturating_mul(step_ms),
+        aggregate: Aggregate::Count,
+        across: None,
+        source: Source::Of(source),
+        max_points: COLUMN_VALUES,
+        max_series: SERIES_ACROSS,
+    };
+    let frames = samples.rollup(&ask).map(|frames| frames.frames);
+    let keys = frames.unwrap_or_default().into_iter();
+    keys.filter_map(|frame| Some(frame.of?.1)).collect()
+}
+
+fn has(kind: MetricKind, aggregate: Aggregate) -> bool {
+    match aggregate {
+        Aggregate::Count => true,
+        Aggregate::Increase | Aggregate::Rate | Aggregate::MaxRate => kind.is_counter(),
+        Aggregate::Min | Aggregate::Max | Aggregate::Avg | Aggregate::Last => !kind.is_counter(),
+    }
+}
+
+/// Says that none of these series has that.
+fn lacking(found: &[SeriesKey], aggregate: Aggregate) -> Option<String> {
+    let first = found.first()?;
+    if found.iter().any(|key| has(key.kind, aggregate)) {
+        return None;
+    }
+    let names: BTreeSet<&str> = found.iter().map(|key| &*key.metric).collect();
+    let (what, they_have) = match first.kind.is_counter() {
+        true => ("a counter", "increase, rate, max_rate and count"),
+        false => ("no counter", "min, max, avg, last and count"),
+    };
+    let more = match names.len() {
+        1 => String::new(),
+        count => format!(", as are {} others that are selected", count - 1),
+    };
+    let metric = names.first()?;
+    let word = word(aggregate);
+    Some(format!(
+        "{metric} is {what}{more}: it has {they_have}, but not {word}"
+    ))
+}
+
+/// Says that these are different things.
+fn mixed(found: &[SeriesKey], aggregate: Aggregate) -> Option<String> {
+    let of = |key: &SeriesKey| {
+        let unit = match unit(&key.metric, Some(aggregate)) {
+            unit if unit.is_empty() => "no unit".to_owned(),
+            unit => unit,
+        };
+        match key.kind {
+            MetricKind::State => format!("{unit} (states)"),
+            _ => unit,
+        }
+    };
+    let having = found.iter().filter(|key| has(key.kind, aggregate));
+    let units: BTreeSet<String> = having.map(of).collect();
+    (units.len() > 1).then(|| {
+        let units: Vec<String> = units.into_iter().collect();
+        format!(
+            "what is brought together across series has different units: {}",
+            units.join(", ")
+        )
+    })
 }
 
 fn rollup(
@@ -164,6 +291,12 @@ fn each_its_own(mut means: Frames, rates: Frames) -> Stepped {
             .is_some_and(|(_, key)| key.kind.is_counter())
     };
     means.frames.retain(|frame| !is_counter(frame));
+    means.series = means.series.saturating_add(rates.series);
+    for missing in rates.missing {
+        if !means.missing.contains(&missing) {
+            means.missing.push(missing);
+        }
+    }
     means
         .frames
         .extend(rates.frames.into_iter().filter(is_counter));
@@ -272,8 +405,7 @@ pub(crate) fn no_answer(error: QueryError) -> Problem {
 mod tests {
     use std::sync::Arc;
 
-    use model::{Check, DeviceId, SeriesKey};
-    use store::samples::Tier;
+    use model::{Check, DeviceId};
 
     use super::*;
 
@@ -317,6 +449,21 @@ mod tests {
         assert_eq!(shown, [5.0, 1.0]);
         let words: Vec<&str> = own.aggregates.iter().map(|a| word(*a)).collect();
         assert_eq!(words, ["rate", "avg"]);
+        assert_eq!(own.frames.series, 4, "the sum of both");
+    }
+
+    #[test]
+    fn a_warning_names_files_without_their_folders() {
+        let why =
+            "a block of /var/lib/sotp/sotp.samples/seg/00000002.seg at byte 9: Input/output error";
+        let missing = Missing {
+            from: Timestamp(0),
+            until: Timestamp(1000),
+            why: why.to_owned(),
+        };
+        let told = warnings(&[missing]).concat();
+        let end = ": a block of 00000002.seg at byte 9: Input/output error";
+        assert!(told.ends_with(end), "{told}");
     }
 
     #[test]

@@ -7,10 +7,11 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::Uri;
 use model::{
-    BUILT_IN_METRICS, Check, Device, GroupKey, Labels, MetricKind, Permission, Reading, SeriesKey,
-    Timestamp, counter_rate, metric_info,
+    BUILT_IN_METRICS, Check, Device, DeviceId, GroupKey, Labels, MetricKind, Permission, Reading,
+    SeriesKey, Timestamp, counter_rate, metric_info,
 };
 use serde::Serialize;
+use store::Store;
 use store::samples::{Matcher, MatcherKind, Point, Samples, Selector, Source};
 use utoipa::ToSchema;
 
@@ -249,14 +250,22 @@ pub(crate) async fn metric_range(
     let place = api.histories().take(&caller.rate_key()).await;
     let view = api.read(move |store| {
         let _place = place;
-        ask.of(store.samples(), &device, metric, gap)
+        ask.of(store, &device, metric, gap)
     });
     view.await.map(JsonAnswer)
 }
 
-/// Refuses a metric that nobody measures.
-fn known(samples: &Samples, metric: &str) -> Result<(), Problem> {
-    let measured = || samples.metrics().iter().any(|known| **known == *metric);
+/// Refuses a metric that the device does not measure; what others measure is
+/// nothing that it tells.
+fn known(store: &Store, device: DeviceId, metric: &str) -> Result<(), Problem> {
+    let measured = || {
+        let groups = Check::ALL.map(|check| GroupKey { device, check });
+        let mut readings = groups.into_iter().filter_map(|group| store.reading(group));
+        readings.any(|reading| {
+            let mut keys = reading.row.columns.series().iter();
+            keys.any(|key| *key.metric == *metric)
+        })
+    };
     if metric_info(metric).is_some() || measured() {
         return Ok(());
     }
@@ -399,12 +408,12 @@ impl RangeAsk {
     /// Asks the sample store. Blocks.
     fn of(
         &self,
-        samples: &Samples,
+        store: &Store,
         device: &Device,
         metric: String,
         gap: Duration,
     ) -> Result<RangeView, Problem> {
-        known(samples, &metric)?;
+        let samples = store.samples();
         let selector = self.selector(&metric)?;
         let groups = |group: GroupKey| group.device == device.id;
         let mut asked = Asked {
@@ -425,6 +434,9 @@ impl RangeAsk {
                 self.raw(samples, &asked, gap)?
             }
         };
+        if series.is_empty() {
+            known(store, device.id, &metric)?;
+        }
         Ok(RangeView {
             unit: unit(&metric, self.view),
             metric,

@@ -169,8 +169,10 @@ fn each(bytes: u64, samples: u64) -> Option<f64> {
 fn warnings(stats: &SamplesStats) -> Vec<String> {
     let lost = [
         (
-            u64::try_from(stats.quarantined).unwrap_or(u64::MAX),
-            "damaged files of samples were set aside: what was in them is missing in answers",
+            u64::try_from(stats.quarantined)
+                .unwrap_or(u64::MAX)
+                .max(stats.damaged),
+            "blocks or files of samples are damaged: see the journal",
         ),
         (
             stats.dropped,

@@ -1,7 +1,7 @@
 //! Series of many devices: found by a selector, as raw points or by steps, as
 //! JSON or as columns (see `columns`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +10,15 @@ use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use model::{Check, Device, DeviceId, GroupKey, Permission, SeriesKey, metric_info};
 use serde::Serialize;
-use store::samples::{Aggregate, Frames, Samples, Selected, SelectedSeries, Selector, Tier};
+use store::Store;
+use store::samples::{Aggregate, Frames, Selected, SelectedSeries, Selector, Tier};
 use utoipa::ToSchema;
 
 use crate::Api;
 use crate::caller::Caller;
 use crate::columns;
 use crate::history::{self, Asked, BySteps, Stepped, metric_of, seconds};
+use crate::mistakes::did_you_mean;
 use crate::number::{Number, Numbers, Point};
 use crate::problem::{Kind, Problem};
 use crate::series_ask::{Format, How, SeriesAsk, Step, across_word, aligned, easy_step};
@@ -49,7 +51,10 @@ pub(crate) struct Head {
     across: Option<&'static str>,
     /// Series that were selected.
     selected: usize,
-    /// What could not be read, and why: the answer lacks it.
+    /// Something could not be read: the answer lacks it.
+    incomplete: bool,
+    /// What could not be read, and why; and why nothing was found, or what does
+    /// not belong together.
     warnings: Vec<String>,
 }
 
@@ -196,7 +201,7 @@ pub(crate) async fn show_series(
     let written = api.read(move |store| {
         // it is taken for as long as this runs, even if nobody waits any more
         let _place = place;
-        write(find(store.samples(), &ask, &owners)?, ask.format)
+        write(find(store, &ask, &owners)?, ask.format)
     });
     let body = written.await?;
     let kind = match format {
@@ -237,7 +242,8 @@ impl Owners {
 }
 
 /// Asks the sample store. Blocks.
-fn find(samples: &Samples, ask: &SeriesAsk, owners: &Owners) -> Result<Found, Problem> {
+fn find(store: &Store, ask: &SeriesAsk, owners: &Owners) -> Result<Found, Problem> {
+    let samples = store.samples();
     let groups =
         |group: GroupKey| owners.devices.contains_key(&group.device) && ask.owner.asks(group.check);
     let mut asked = Asked {
@@ -250,7 +256,11 @@ fn find(samples: &Samples, ask: &SeriesAsk, owners: &Owners) -> Result<Found, Pr
     match ask.how {
         How::Raw => {
             let selected = history::points(samples, &asked)?;
-            Ok(raw(ask, selected, owners))
+            let mut found = raw(ask, selected, owners);
+            if found.head.selected == 0 {
+                found.head.warnings.extend(unknown(store, ask, owners));
+            }
+            Ok(found)
         }
         How::Steps {
             step,
@@ -271,9 +281,64 @@ fn find(samples: &Samples, ask: &SeriesAsk, owners: &Owners) -> Result<Found, Pr
                 source,
             };
             let stepped = history::steps(samples, &asked, &by)?;
-            Ok(by_steps(&ask.selector, &by, stepped, owners))
+            let mut notes = history::notes(samples, &asked, &by, &stepped);
+            if stepped.frames.series == 0 && notes.is_empty() {
+                notes.extend(unknown(store, ask, owners));
+            }
+            let mut found = by_steps(&ask.selector, &by, stepped, owners);
+            found.head.warnings.extend(notes);
+            Ok(found)
         }
     }
+}
+
+/// Says that nothing is called so, within what the caller may see, where that is
+/// why an answer is empty.
+fn unknown(store: &Store, ask: &SeriesAsk, owners: &Owners) -> Option<String> {
+    if owners.devices.is_empty() {
+        return Some("no series is called so: there is no such device".to_owned());
+    }
+    let checks = Check::ALL
+        .into_iter()
+        .filter(|check| ask.owner.asks(*check));
+    let groups = checks.flat_map(|check| {
+        let devices = owners.devices.keys();
+        devices.map(move |device| GroupKey {
+            device: *device,
+            check,
+        })
+    });
+    let mut names = BTreeSet::new();
+    for group in groups {
+        let Some(reading) = store.reading(group) else {
+            continue;
+        };
+        for key in reading.row.columns.series() {
+            if ask.selector.accepts(key) {
+                return None;
+            }
+            if !names.contains(&key.metric) {
+                names.insert(Arc::clone(&key.metric));
+            }
+        }
+    }
+    let what = match metric_of(&ask.selector) {
+        None => "nothing that is measured is selected".to_owned(),
+        Some(name) if names.contains(name) => {
+            format!("{name} is measured, but without such labels")
+        }
+        Some(name) if metric_info(name).is_some() => format!("{name} is not measured there"),
+        Some(name) => {
+            let known: Vec<&str> = names.iter().map(|name| &**name).collect();
+            match did_you_mean(name, &known) {
+                hint if hint.starts_with("did you mean") => {
+                    format!("{name:?} is not measured; {hint}")
+                }
+                _ => format!("{name:?} is not measured"),
+            }
+        }
+    };
+    Some(format!("no series is called so: {what}"))
 }
 
 fn raw(ask: &SeriesAsk, selected: Selected, owners: &Owners) -> Found {
@@ -285,6 +350,7 @@ fn raw(ask: &SeriesAsk, selected: Selected, owners: &Owners) -> Found {
         oldest: None,
         across: None,
         selected: selected.series.len(),
+        incomplete: !selected.missing.is_empty(),
         warnings: history::warnings(&selected.missing),
     };
     let series = selected.series.iter();
@@ -340,6 +406,7 @@ fn head_of(frames: &Frames, by: &BySteps) -> Head {
         oldest: Some(frames.oldest.to_string()),
         across: by.across.map(across_word),
         selected: frames.series,
+        incomplete: !frames.missing.is_empty(),
         warnings: history::warnings(&frames.missing),
     }
 }

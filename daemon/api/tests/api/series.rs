@@ -191,6 +191,105 @@ async fn counters_are_rates_and_the_rest_means_unless_it_is_said() {
 }
 
 #[tokio::test]
+async fn as_many_series_are_selected_as_are_shown() {
+    let api = two().await;
+    let path = five_minutes("{device=\"core1\"}", "&step=1m");
+    let answer = api.get(&path).await.expect(200);
+    assert_eq!(answer["selected"], 4, "counters and others");
+    assert_eq!(found(&answer).len(), 4);
+    assert_eq!(answer["incomplete"], false);
+}
+
+#[tokio::test]
+async fn an_answer_without_series_says_why() {
+    let api = two().await;
+    for (selector, more, why) in [
+        (
+            "ifHCInOctets",
+            "&aggregate=min",
+            "ifHCInOctets is a counter: it has increase, rate, max_rate and count, but not min",
+        ),
+        (
+            "ifHCInOctets",
+            "&aggregate=avg&across=sum",
+            "ifHCInOctets is a counter",
+        ),
+        (
+            "cpu_usage_ratio",
+            "&aggregate=rate",
+            "cpu_usage_ratio is no counter: it has min, max, avg, last and count, but not rate",
+        ),
+        (
+            "{__name__=~\"cpu.*|plugin.*\"}",
+            "&aggregate=increase",
+            "cpu_usage_ratio is no counter, as are 1 others",
+        ),
+        (
+            "plugin_thing",
+            "",
+            "no series is called so: \"plugin_thing\" is not measured; did you mean \"plugin_things\"?",
+        ),
+        (
+            "plugin_thing",
+            "&step=raw",
+            "no series is called so: \"plugin_thing\" is not measured",
+        ),
+        (
+            "sysUpTime",
+            "",
+            "no series is called so: sysUpTime is not measured there",
+        ),
+        (
+            "ifHCInOctets{ifName=\"eth7\"}",
+            "&aggregate=min",
+            "no series is called so: ifHCInOctets is measured, but without such labels",
+        ),
+        (
+            "{foo=\"bar\"}",
+            "",
+            "no series is called so: nothing that is measured is selected",
+        ),
+        (
+            "ifHCInOctets{device=\"nope\"}",
+            "",
+            "no series is called so: there is no such device",
+        ),
+    ] {
+        let answer = api.get(&five_minutes(selector, more)).await.expect(200);
+        let warnings = answer["warnings"].as_array().unwrap();
+        assert_eq!(warnings.len(), 1, "{selector} {more}: {warnings:?}");
+        let told = warnings[0].as_str().unwrap();
+        assert!(told.starts_with(why), "{selector} {more}: {told}");
+        assert_eq!(answer["incomplete"], false);
+    }
+    let path = format!("{PATH}?selector=cpu_usage_ratio&from=1000&until=2000");
+    let before = api.get(&path).await.expect(200);
+    assert_eq!(before["warnings"], json!([]), "it is called so");
+}
+
+#[tokio::test]
+async fn what_is_brought_together_has_one_unit() {
+    let api = two().await;
+    let warnings = async |selector: &str, more: &str| {
+        let path = five_minutes(selector, more);
+        api.get(&path).await.expect(200)["warnings"].clone()
+    };
+    let mixed = warnings("{device=\"core1\"}", "&across=sum&aggregate=avg").await;
+    assert_eq!(
+        mixed,
+        json!(["what is brought together across series has different units: no unit, ratio"])
+    );
+    for (selector, more) in [
+        ("{device=\"core1\"}", "&across=sum&aggregate=rate"),
+        ("{device=\"core1\"}", "&across=count&aggregate=avg"),
+        ("cpu_usage_ratio", "&across=avg"),
+        ("{__name__=~\"ifHC.*\"}", "&across=sum"),
+    ] {
+        assert_eq!(warnings(selector, more).await, json!([]), "{selector}");
+    }
+}
+
+#[tokio::test]
 async fn several_series_become_one() {
     let api = two().await;
     let path = five_minutes("ifHCInOctets", "&across=sum&step=1m");
@@ -424,6 +523,8 @@ async fn devices_that_somebody_may_not_see_are_not_there() {
         found(&ask("cpu_usage_ratio{device=\"core1\"}", "").await),
         []
     );
+    // what others measure does not turn an answer into a refusal
+    ask("{__name__=~\"ifHC.*|plugin_thingz\"}", "&across=sum").await;
     let sum = ask("ifHCInOctets", "&across=sum&step=1m").await;
     assert_eq!(sum["selected"], 2);
     assert_eq!(sum["series"][0]["values"][1], 90.0);

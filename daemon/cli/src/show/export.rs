@@ -63,7 +63,9 @@ pub(super) async fn run(
     let written = write(words, plan, client, &mut sink, &mut progress, &mut told).await;
     drop(progress);
     match written {
-        Ok(()) => sink.finish()?,
+        // a file that is there already stays as it is
+        Ok(0) => return Err(told.nothing(words)),
+        Ok(_) => sink.finish()?,
         Err(trouble) => return Err(sink.torn(trouble)),
     }
     told.verdict()
@@ -174,7 +176,7 @@ async fn write(
     sink: &mut Sink<'_>,
     progress: &mut Progress,
     told: &mut Told,
-) -> Result<(), Trouble> {
+) -> Result<usize, Trouble> {
     let begin_ms = plan.next_ms;
     let mut source = words.asked.source.clone();
     let mut turned_away = 0;
@@ -197,7 +199,7 @@ async fn write(
             continue;
         }
         source = Some(answer.source.clone());
-        told.hear(&answer.warnings);
+        told.hear(&answer);
         // the first window may begin within a step, whose value stands before it
         let from_ms = if window.0 == begin_ms {
             i64::MIN
@@ -206,11 +208,13 @@ async fn write(
         };
         let rows = in_order(&answer.series, from_ms, window.1);
         points += rows.len();
-        sink.write(&rows)?;
+        if points > 0 {
+            sink.write(&rows)?;
+        }
         plan.advance(window, rows.len());
         progress.tell(|| format!("{points} points, up to {}", shown_time(window.1)));
     }
-    Ok(())
+    Ok(points)
 }
 
 fn asked(words: &MetricsExport, window: (i64, i64), source: Option<String>) -> Window {
@@ -262,16 +266,36 @@ fn in_order(series: &[Series], from_ms: i64, until_ms: i64) -> Vec<(&Series, &Po
 struct Told {
     texts: BTreeSet<String>,
     count: usize,
+    /// Why windows are empty: it is told if all are.
+    notes: BTreeSet<String>,
 }
 
 impl Told {
-    fn hear(&mut self, warnings: &[String]) {
-        for warning in warnings {
-            self.count += 1;
+    fn hear(&mut self, answer: &Answer) {
+        if !answer.incomplete && answer.series.is_empty() {
+            self.notes.extend(answer.warnings.iter().cloned());
+            return;
+        }
+        for warning in &answer.warnings {
+            self.count += usize::from(answer.incomplete);
             if self.texts.len() < WARNINGS_TOLD && self.texts.insert(warning.clone()) {
                 talk(&format!("warning: {warning}"));
             }
         }
+    }
+
+    /// There is not one value.
+    fn nothing(&self, words: &MetricsExport) -> Trouble {
+        let why = match self.notes.is_empty() {
+            true if self.count > 0 => "nothing of that time could be read".to_owned(),
+            true => "nothing was measured in that time".to_owned(),
+            false => self.notes.iter().cloned().collect::<Vec<_>>().join("\n"),
+        };
+        let file = match &words.file {
+            Some(_) => "no file was written: ",
+            None => "",
+        };
+        Trouble::Partly(format!("{file}{why}"))
     }
 
     fn verdict(&self) -> Result<(), Trouble> {

@@ -97,7 +97,7 @@ async fn show(get: &MetricsGet, client: &Client, output: &Output) -> Result<(), 
     match output.format() {
         Format::Json => output.document(&answer.body),
         Format::Jsonl | Format::Tsv => rows(&answer, output),
-        Format::Table => table(&answer.series, output),
+        Format::Table => table(&answer, output),
     }
 }
 
@@ -149,9 +149,12 @@ fn number(value: Option<f64>) -> Value {
     }
 }
 
-fn table(series: &[Series], output: &Output) -> Result<(), Trouble> {
+fn table(answer: &Answer, output: &Output) -> Result<(), Trouble> {
+    let series = &answer.series;
     if series.iter().all(|series| series.points.is_empty()) {
-        talk("nothing was measured in that time, or nothing is called so: sotp metrics ls");
+        if answer.warnings.is_empty() {
+            talk("nothing was measured in that time");
+        }
         return Ok(());
     }
     let grid = side_by_side(series);

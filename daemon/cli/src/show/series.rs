@@ -28,6 +28,8 @@ pub(super) struct Answer {
     pub(super) step_ms: Option<i64>,
     /// What the caller should know of it, such as which parts are missing.
     pub(super) warnings: Vec<String>,
+    /// Parts are missing.
+    pub(super) incomplete: bool,
     pub(super) series: Vec<Series>,
 }
 
@@ -61,6 +63,8 @@ struct AnswerBody {
     /// In seconds.
     step: Option<f64>,
     warnings: Vec<String>,
+    /// Absent: every warning is of something that is missing.
+    incomplete: Option<bool>,
     series: Vec<SeriesBody>,
 }
 
@@ -123,6 +127,7 @@ impl Answer {
             source: read.source,
             from_ms,
             step_ms,
+            incomplete: read.incomplete.unwrap_or(!read.warnings.is_empty()),
             warnings: read.warnings,
             series: series.collect::<Result<_, _>>()?,
             body,

@@ -78,8 +78,15 @@ fn shown(status: &Value, pointer: &str) -> String {
 fn samples(status: &Value) -> String {
     let number = |pointer: &str| status.pointer(pointer)?.as_f64();
     let error = text(status, "/samples/error");
+    let is_damaged = ["/samples/damaged", "/samples/quarantined"]
+        .into_iter()
+        .any(|pointer| number(pointer).is_some_and(|count| count > 0.0));
+    let health = match text(status, "/samples/health") {
+        health if health == "ok" && is_damaged => "damaged".to_owned(),
+        health => health,
+    };
     let parts = [
-        Some(text(status, "/samples/health")).filter(|health| !health.is_empty()),
+        Some(health).filter(|health| !health.is_empty()),
         Some(error).filter(|error| !error.is_empty()),
         number("/samples/bytes").map(bytes),
         number("/samples/active_series").map(|series| format!("{series:.0} series")),
@@ -228,6 +235,12 @@ mod tests {
             samples(&status),
             "not writing, no space left, 5.0 GiB, 100000 series"
         );
+        for damage in ["damaged", "quarantined"] {
+            let status = json!({"samples": {"health": "ok", damage: 1}});
+            assert_eq!(samples(&status), "damaged");
+        }
+        let whole = json!({"samples": {"health": "ok", "damaged": 0, "quarantined": 0}});
+        assert_eq!(samples(&whole), "ok");
         assert_eq!(each_value(&status), "1.05 bytes (counter64 1.30)");
         assert_eq!(kept(&status), "raw since 2026-01-02, 1h since 2025-01-01");
         assert_eq!(shown(&status, "/samples/last_cut_seconds"), "800.00 ms");

@@ -170,7 +170,9 @@ fn an_export_that_is_asked_for_too_fast_waits_and_goes_on() {
         0 => refused(429, "slowly"),
         _ => Reply::Json(
             200,
-            json!({"source": "raw", "from": seconds(asked, "from"), "step": null, "warnings": [], "series": []}),
+            json!({"source": "raw", "from": seconds(asked, "from"), "step": null, "warnings": [], "series": [
+                {"device": "a", "metric": "m", "points": [[seconds(asked, "from"), 1]]},
+            ]}),
         ),
     });
     let words = [
@@ -181,8 +183,30 @@ fn an_export_that_is_asked_for_too_fast_waits_and_goes_on() {
         "--until=2026-01-01T01:00:00Z",
     ];
     let run = run_at(&server, &words).well();
-    assert_eq!(run.out, "time,device,metric,labels,value,broken\r\n");
+    assert_eq!(
+        run.out,
+        "time,device,metric,labels,value,broken\r\n2026-01-01T00:00:00.000Z,a,m,,1,\r\n"
+    );
     assert_eq!(server.lines().len(), 2);
+}
+
+#[test]
+fn an_export_of_nothing_says_so_and_leaves_no_file() {
+    let why = "no series is called so: \"mm\" is not measured";
+    let server = Server::start(move |asked| {
+        Reply::Json(
+            200,
+            json!({"source": "raw", "from": seconds(asked, "from"), "step": null, "warnings": [why], "incomplete": false, "series": []}),
+        )
+    });
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("x.csv");
+    let file = format!("--file={}", file.display());
+    let words = ["metrics", "export", "mm", "--from=-1h", &file];
+    let run = run_at(&server, &words);
+    assert_eq!((run.code, run.out.as_str()), (Some(1), ""));
+    assert!(run.err.contains(why), "{}", run.err);
+    assert_eq!(names(home.path()).len(), 0);
 }
 
 #[test]
