@@ -9,11 +9,11 @@ use std::sync::Arc;
 use harness::{Daemon, Folder};
 use model::{Breaks, Columns, Labels, MetricKind, SeriesKey, Timestamp};
 use store::Store;
-use store::samples::Append;
+use store::samples::{Append, Tier};
 
 use crate::asked::{ask, escaped, repeated};
 use crate::fleet;
-use crate::history::{compact, day_before, enter, name_of, options};
+use crate::history::{compact, day_before, enter, name_of, options, tell_time};
 use crate::mix;
 use crate::report::{Bar, Report, Value, say};
 use crate::rivals::Rival;
@@ -117,15 +117,23 @@ fn make(folder: &Folder, from: Timestamp) {
             .collect();
         let appended = store.samples().append(&rows, at);
         assert!(appended.refused.is_empty(), "{:?}", appended.refused[0]);
+        tell_time(&store, at);
         if step % per_day == per_day - 1 {
             appended.ticket.durable().expect("a disk that works");
             store.samples().cut().expect("a disk that works");
-            compact(&store, Timestamp(at.0 + DAY / 12));
+            // a clock that is further ahead of the rows is not believed
+            compact(&store, Timestamp(at.0 + EVERY * 3 / 2));
         }
     }
-    compact(&store, Timestamp(from.0 + DAYS * DAY + DAY / 2));
+    let stats = store.samples().stats();
+    for (tier, span, held) in &stats.tiers {
+        let (tier, span, held) = (tier.word(), span.word(), held.segments);
+        say(&format!("   {held} segments of {tier}/{span}"));
+    }
+    let hours = stats.tiers.iter().filter(|(tier, ..)| *tier == Tier::Hour);
+    let rows: u64 = hours.map(|(.., held)| held.rows).sum();
+    assert_eq!(rows, DAYS * 24 * DEVICES, "not every hour was rolled up");
     store.close().expect("everything reaches the disk");
-    say("   ninety days are made");
 }
 
 fn feed(rival: &Rival, from: Timestamp) {

@@ -14,6 +14,8 @@ use crate::scene::Scene;
 pub(crate) struct Said {
     /// Steps that are on the disk, as runs: first and last.
     pub(crate) kept: Vec<(u64, u64)>,
+    /// Compactions and backups that were whole.
+    pub(crate) done_beside: u64,
     /// Steps that were tried, kept or not.
     pub(crate) tried: Vec<(u64, u64)>,
 }

@@ -33,6 +33,8 @@ pub(crate) struct Summary {
     /// Of them, before the store was open.
     early: usize,
     acknowledged: u64,
+    /// Compactions and backups that came to their end.
+    done_beside: u64,
     pub(crate) wrong: usize,
     took: Duration,
 }
@@ -41,11 +43,12 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<11} {:>4} kills ({} while opening), {:>9} samples acknowledged, {} lost or invented, {:.0} s",
+            "{:<11} {:>4} kills ({} while opening), {:>9} samples acknowledged, {:>4} compactions or backups, {} lost or invented, {:.0} s",
             self.scene.word(),
             self.kills,
             self.early,
             self.acknowledged,
+            self.done_beside,
             self.wrong,
             self.took.as_secs_f64()
         )
@@ -60,6 +63,7 @@ pub(crate) fn play(scene: Scene, kills: usize) -> Option<Summary> {
         kills: 0,
         early: 0,
         acknowledged: 0,
+        done_beside: 0,
         wrong: 0,
         took: Duration::ZERO,
     };
@@ -83,6 +87,7 @@ pub(crate) fn play(scene: Scene, kills: usize) -> Option<Summary> {
             }
         }
         summary.acknowledged += said.samples();
+        summary.done_beside += said.done_beside;
     }
     summary.took = began.elapsed();
     Some(summary)
@@ -176,6 +181,7 @@ fn take(said: &mut Said, line: &str) {
     match line.split_once(' ') {
         Some(("try", step)) => said.try_one(step.parse().expect("a number")),
         Some(("kept", step)) => said.keep(step.parse().expect("a number")),
+        None if line == "compacted" || line == "snapshot" => said.done_beside += 1,
         Some(("error", what)) => panic!("the writer: {what}"),
         _ => {}
     }
