@@ -338,6 +338,7 @@ async fn send(
 fn refused(error: BackupError) -> BackupRefused {
     match error {
         BackupError::Busy => BackupRefused::Busy,
+        error @ BackupError::NoPlace => BackupRefused::To(chain(&error)),
         other => BackupRefused::Unavailable(chain(&other)),
     }
 }
