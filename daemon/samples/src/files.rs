@@ -63,8 +63,14 @@ fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> OpenError {
     }
 }
 
+/// Segments that nobody lists and that a crash can have left: a cut or a migration
+/// leaves one for each day that it touched. More of them belong to a newer catalog
+/// than the one that is there.
+const LEFT_BY_A_CRASH: usize = 64;
+
 /// Removes what nobody lists: it was being written when the process ended, or
-/// was not needed any more.
+/// was not needed any more. What is too much for that goes into `orphans/`:
+/// somebody may have put an older catalog back.
 pub(crate) fn remove_unlisted(
     fs: &Arc<dyn Fs>,
     places: &Places,
@@ -72,11 +78,18 @@ pub(crate) fn remove_unlisted(
 ) -> Result<(), OpenError> {
     let listed: HashSet<String> = rows.iter().map(|row| file_name(row.name)).collect();
     let dir = &places.segments;
-    for (name, _) in fs.list(dir).map_err(failed("list", dir))? {
-        let is_ours = name.ends_with(".seg") || name.ends_with(".tmp");
-        if !is_ours || listed.contains(&name) {
-            continue;
-        }
+    let found = fs.list(dir).map_err(failed("list", dir))?;
+    let names = found.into_iter().map(|(name, _)| name);
+    let is_ours = |name: &String| name.ends_with(".seg") || name.ends_with(".tmp");
+    let unlisted = names.filter(|name| is_ours(name) && !listed.contains(name));
+    let (whole, begun): (Vec<String>, Vec<String>) =
+        unlisted.partition(|name| name.ends_with(".seg"));
+    let too_many = whole.len() > LEFT_BY_A_CRASH;
+    if too_many {
+        keep_orphans(fs, places, &whole)?;
+    }
+    let rest = if too_many { Vec::new() } else { whole };
+    for name in begun.into_iter().chain(rest) {
         let path = dir.join(&name);
         match fs.remove(&path) {
             Ok(()) => tracing::info!(file = name, "removed a segment that nobody lists"),
@@ -84,6 +97,26 @@ pub(crate) fn remove_unlisted(
         }
     }
     Ok(())
+}
+
+/// Moves segments that nobody lists to where nobody removes them.
+fn keep_orphans(fs: &Arc<dyn Fs>, places: &Places, names: &[String]) -> Result<(), OpenError> {
+    let orphans = places.segments.with_file_name("orphans");
+    fs.create_dir(&orphans).map_err(failed("make", &orphans))?;
+    let (count, kept_in) = (names.len(), orphans.display());
+    tracing::error!(
+        count,
+        %kept_in,
+        "the catalog does not list these segments: is it an older one? they are kept aside"
+    );
+    for name in names {
+        let path = places.segments.join(name);
+        fs.rename(&path, &orphans.join(name))
+            .map_err(failed("move", &path))?;
+    }
+    fs.sync_dir(&orphans).map_err(failed("sync", &orphans))?;
+    fs.sync_dir(&places.segments)
+        .map_err(failed("sync", &places.segments))
 }
 
 /// Opens a listed segment wherever it lies; one that is damaged is set aside.
@@ -177,4 +210,34 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use wal::fs::sim::SimFs;
+
+    use super::*;
+
+    /// A directory with so many segments that nobody lists; what is left of them,
+    /// and what is among the orphans.
+    fn opened(count: usize) -> (usize, usize) {
+        let fs: Arc<dyn Fs> = Arc::new(SimFs::default());
+        let dir = Path::new("/s");
+        let places = Places::of(dir);
+        make(&fs, dir, &places).unwrap();
+        for name in 0..count {
+            let path = places.segment(SegmentName(name as u64));
+            fs.create(&path).unwrap().append(b"x").unwrap();
+        }
+        remove_unlisted(&fs, &places, &[]).unwrap();
+        let left = fs.list(&places.segments).unwrap().len();
+        let orphans = fs.list(&dir.join("orphans")).map_or(0, |found| found.len());
+        (left, orphans)
+    }
+
+    #[test]
+    fn a_handful_that_nobody_lists_goes_and_more_than_a_crash_leaves_is_kept() {
+        assert_eq!(opened(LEFT_BY_A_CRASH), (0, 0));
+        assert_eq!(opened(LEFT_BY_A_CRASH + 1), (0, LEFT_BY_A_CRASH + 1));
+    }
 }
