@@ -71,7 +71,7 @@ impl Board {
             .filter(|alert| alert.state == AlertState::Firing)
             .count();
         let mut line = format!("watching {watched} devices, {firing} alerts firing");
-        if let StoreHealth::NotWriting { error, .. } = self.store.stats().health {
+        if let StoreHealth::NotWriting { error, .. } = self.store.health() {
             line.push_str(&format!("; not writing: {error}"));
         }
         if let Some(why) = self.refused_reload() {
@@ -125,7 +125,7 @@ impl Board {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if let StoreHealth::NotWriting { error, .. } = self.store.stats().health {
+        if let StoreHealth::NotWriting { error, .. } = self.store.health() {
             warnings.push(format!(
                 "nothing reaches the disk: {error}; polls are kept in memory as far as it goes"
             ));

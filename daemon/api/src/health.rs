@@ -51,9 +51,7 @@ pub(crate) async fn ready(
     uri: Uri,
 ) -> Result<(StatusCode, JsonAnswer<Health>), Problem> {
     query::none(&uri)?;
-    let reasons: Vec<String> = not_writing(&api.store().stats().health)
-        .into_iter()
-        .collect();
+    let reasons: Vec<String> = not_writing(&api.store().health()).into_iter().collect();
     let status = match reasons.as_slice() {
         [] => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,

@@ -66,14 +66,10 @@ impl Inner {
         let registry = registry(&state, &logged);
         let (mut head, dropped) = head(state, gone, logged, &registry);
         head.learn(shelf, &registry);
-        // rows of an hour that is over are cut before their day is compacted
-        let this_slot = slot(&options, now);
-        let oldest = head.oldest_row().unwrap_or(now.0);
-        let is_over = slot(&options, Timestamp(oldest)) < this_slot;
         let newest = head.groups.values().filter_map(|group| group.newest).max();
         let keeper = Keeper {
             next_segment,
-            cut_slot: (!is_over).then_some(this_slot),
+            cut_slot: Some(slot(&options, now)),
             jumps: JumpWatch::starting(newest, monotonic()),
             ..Keeper::default()
         };

@@ -7,12 +7,12 @@ use model::Timestamp;
 use segment::{Span, Tier};
 use wal::NotDurable;
 
-use crate::engine::{Inner, SamplesHealth, SamplesStats, TierStats};
+use crate::catalog::SegmentRow;
+use crate::engine::{ForecastDays, Inner, SamplesHealth, SamplesStats, TierStats};
 use crate::head::{Head, REFUSALS};
 use crate::lock::lock;
 use crate::retention;
 use crate::rows::Piece;
-use crate::shelf::Shelf;
 
 impl Inner {
     pub(crate) fn stats(&self) -> SamplesStats {
@@ -58,10 +58,13 @@ impl Inner {
             wal,
             replay: self.replay.clone(),
             replay_took: self.replay_took,
-            forecast: retention::forecast(&shelf.rows(), &self.options.keep, space),
+            forecast: ForecastDays::Unknown,
         };
+        // nobody waits with a row for what follows
         drop(head);
-        count_segments(&shelf, &mut stats);
+        let rows = shelf.rows();
+        stats.forecast = retention::forecast(&rows, &self.options.keep, space);
+        count_segments(&rows, &mut stats);
         stats
     }
 }
@@ -79,10 +82,10 @@ fn held(head: &Head) -> (u64, u64, u64) {
     )
 }
 
-fn count_segments(shelf: &Shelf, stats: &mut SamplesStats) {
+fn count_segments(rows: &[SegmentRow], stats: &mut SamplesStats) {
     let mut tiers: BTreeMap<(Tier, Span), TierStats> = BTreeMap::new();
-    for row in shelf.rows() {
-        let summary = row.summary;
+    for row in rows {
+        let summary = &row.summary;
         let tier = tiers.entry((summary.tier, summary.span)).or_default();
         tier.segments += 1;
         tier.bytes += summary.bytes;

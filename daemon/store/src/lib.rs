@@ -961,7 +961,13 @@ impl Store {
         Stall { _held: held }
     }
 
-    /// What the store says of itself.
+    /// Whether the disk takes what comes. From memory alone.
+    #[must_use]
+    pub fn health(&self) -> StoreHealth {
+        self.shared.figures().health.clone()
+    }
+
+    /// What the store says of itself. Looks at the disk's room, too.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         let book = self.shared.book();
