@@ -293,7 +293,7 @@ pub(crate) async fn get_alert(
 fn cut_off(api: &Api, rule: Option<&Rule>, alert: &Alert) -> Vec<Alert> {
     let is_silence = match rule.map(|rule| &rule.condition) {
         Some(Condition::Availability { .. }) => true,
-        Some(Condition::Threshold { .. }) => false,
+        Some(Condition::Threshold { .. } | Condition::Plugin { .. }) => false,
         None => alert.value.is_none(),
     };
     if !is_silence || alert.state == AlertState::Resolved {

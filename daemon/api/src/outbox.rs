@@ -102,11 +102,14 @@ impl DeliveryView {
             DeliveryState::Parked => (None, None),
             DeliveryState::Delivered { at } => (None, Some(at.to_string())),
         };
-        let Channel::Mail { to } = &delivery.channel;
+        let (channel, to) = match &delivery.channel {
+            Channel::Mail { to } => ("mail", to),
+            Channel::Plugin { plugin } => ("plugin", plugin),
+        };
         let alert = delivery.alert.as_ref();
         DeliveryView {
             id: delivery.id.0,
-            channel: "mail",
+            channel,
             to: to.clone(),
             event: delivery.event.word(),
             alert: alert.map(|alert| alert.id.0),

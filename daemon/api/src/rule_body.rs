@@ -148,6 +148,7 @@ impl RuleBody {
         let (availability, threshold) = match &rule.condition {
             Condition::Availability { check, after } => (Some(silence(*check, *after)), None),
             Condition::Threshold { .. } => (None, Some(limit(&rule.condition))),
+            Condition::Plugin { .. } => (None, None),
         };
         let names = |names: &BTreeSet<String>| names.iter().cloned().collect();
         RuleBody {

@@ -47,6 +47,7 @@ impl From<&Rule> for RuleView {
         let (source, file) = match &rule.source {
             RuleSource::File(path) => ("file", Some(path.clone())),
             RuleSource::Api => ("api", None),
+            RuleSource::Plugin => ("plugin", None),
         };
         RuleView {
             body: RuleBody::of(rule),
@@ -158,6 +159,7 @@ pub(crate) async fn create_rule(
         let place = match known.source {
             RuleSource::File(path) => format!(" in the file {path}"),
             RuleSource::Api => "; PUT changes it".to_owned(),
+            RuleSource::Plugin => " of a plugin".to_owned(),
         };
         let detail = format!("there is a rule {:?} already{place}", rule.name.0);
         return Err(Problem::new(Kind::Conflict, detail).at("/name"));

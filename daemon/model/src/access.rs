@@ -181,6 +181,9 @@ permissions! {
     MetricsDelete "metrics:delete" "Delete what was measured of a device.";
     BackupsRead "backups:read" "Backups and how they went.";
     BackupsWrite "backups:write" "Make backups: of everything, for everybody.";
+    PluginsRead "plugins:read" "Plugins and how they do.";
+    PluginsWrite "plugins:write" "Install, set, enable and remove plugins, and try them on a device.";
+    PluginsGrant "plugins:grant" "Say what plugins may do.";
 }
 
 /// A set of permissions with a name.

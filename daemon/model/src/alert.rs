@@ -126,6 +126,11 @@ pub enum Channel {
         /// The recipient.
         to: String,
     },
+    /// A notifier plugin.
+    Plugin {
+        /// Which.
+        plugin: String,
+    },
 }
 
 /// How far a delivery is.

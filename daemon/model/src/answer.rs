@@ -194,6 +194,47 @@ pub struct SnmpPlan {
     pub scalars: Vec<Oid>,
     /// Tables to walk, in this order.
     pub tables: Vec<TableAsk>,
+    /// What plugins want beside it.
+    pub extra: SnmpExtra,
+}
+
+/// What plugins want of an agent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SnmpExtra {
+    /// Instances to get.
+    pub get: Vec<Oid>,
+    /// Subtrees to walk.
+    pub walk: Vec<Oid>,
+}
+
+impl SnmpExtra {
+    /// Whether nothing is wanted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.get.is_empty() && self.walk.is_empty()
+    }
+}
+
+/// What an agent has below an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SnmpWalk {
+    /// The object.
+    pub root: Oid,
+    /// Its instances, in the agent's order.
+    pub varbinds: Vec<Varbind>,
+    /// Why it is not complete, if it is not.
+    pub failure: Option<Failure>,
+}
+
+/// What an agent answered to an [`SnmpExtra`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SnmpExtraAnswer {
+    /// What was to be got. Absent instances are left out.
+    pub got: Vec<Varbind>,
+    /// Why not all of it was got, if it was not.
+    pub failure: Option<Failure>,
+    /// One for each subtree, in that order.
+    pub walks: Vec<SnmpWalk>,
 }
 
 /// A table to walk.
@@ -248,6 +289,8 @@ pub struct SnmpAnswer {
     pub scalars: Vec<Varbind>,
     /// The tables, each with its own failure.
     pub tables: Vec<SnmpTable>,
+    /// What plugins wanted.
+    pub extra: SnmpExtraAnswer,
 }
 
 #[cfg(test)]

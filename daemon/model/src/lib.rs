@@ -15,6 +15,7 @@ mod device;
 mod facts;
 mod metric;
 mod network;
+mod plugin;
 mod reading;
 mod rule;
 mod secret;
@@ -30,8 +31,8 @@ pub use alert::{
     Alert, AlertId, AlertState, Channel, Delivery, DeliveryState, NotificationEvent, OutboxId,
 };
 pub use answer::{
-    Failure, FailureKind, Oid, PingAnswer, Probe, SnmpAnswer, SnmpColumn, SnmpPlan, SnmpTable,
-    SnmpValue, TableAsk, Varbind,
+    Failure, FailureKind, Oid, PingAnswer, Probe, SnmpAnswer, SnmpColumn, SnmpExtra,
+    SnmpExtraAnswer, SnmpPlan, SnmpTable, SnmpValue, SnmpWalk, TableAsk, Varbind,
 };
 pub use audit::{Actor, AuditDraft, AuditOutcome, AuditRecord, By};
 pub use device::{
@@ -43,6 +44,7 @@ pub use metric::{
     BUILT_IN_METRICS, Columns, Labels, MetricInfo, MetricKind, SeriesKey, metric_info,
 };
 pub use network::Network;
+pub use plugin::{Capabilities, NotAPlugin, PluginName, PluginRecord, PluginValue, PluginVersion};
 pub use reading::{Breaks, GroupKey, Outcome, PollReport, PollRow, Reading, counter_rate};
 pub use rule::{Comparison, Condition, DownAfter, Rule, RuleName, RuleSource, Selector, Severity};
 pub use secret::{

@@ -177,6 +177,11 @@ pub enum Condition {
         /// compares so with this limit. `None`: with `limit`.
         clear: Option<f64>,
     },
+    /// A plugin says so.
+    Plugin {
+        /// Which.
+        plugin: String,
+    },
 }
 
 /// Where a rule comes from; one from a file is changed in the file.
@@ -186,6 +191,8 @@ pub enum RuleSource {
     File(String),
     /// The API.
     Api,
+    /// An enabled plugin: it goes with the plugin.
+    Plugin,
 }
 
 /// What counts as a fault, on which devices, and how bad it is.

@@ -278,7 +278,7 @@ async fn reached(until: Option<Instant>) {
 }
 
 fn log(settled: &Delivery, answer: &Answer) {
-    let model::Channel::Mail { to } = &settled.channel;
+    let (model::Channel::Mail { to } | model::Channel::Plugin { plugin: to }) = &settled.channel;
     let (id, to) = (settled.id, crate::safe::one_line(to, 254));
     match (answer, &settled.last_error) {
         (Answer::Taken, _) => info!(delivery = %id, %to, event = settled.event.word(), "mail sent"),

@@ -50,7 +50,7 @@ impl Lanes {
         let mut held = HashSet::new();
         let mut soonest = None;
         for (place, delivery) in queued.iter().enumerate() {
-            let Channel::Mail { to } = &delivery.channel;
+            let (Channel::Mail { to } | Channel::Plugin { plugin: to }) = &delivery.channel;
             let put_off = self.put_off.get(&delivery.id).filter(|p| p.until > now);
             match put_off {
                 Some(put_off) => {

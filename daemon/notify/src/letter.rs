@@ -51,7 +51,9 @@ impl Mailer {
     ///
     /// Why this can never be sent: the recipient is not a mail address.
     pub fn compose(&self, delivery: &Delivery, rule: Option<&Rule>) -> Result<Letter, String> {
-        let Channel::Mail { to } = &delivery.channel;
+        let Channel::Mail { to } = &delivery.channel else {
+            return Err("this is not for mail".to_owned());
+        };
         let recipient = Some(to.trim())
             .filter(|to| is_plain_address(to))
             .and_then(|to| to.parse().ok())

@@ -142,7 +142,7 @@ fn headline(device: &str, summary: &str, rule: Option<&Rule>) -> String {
         Some(Condition::Availability {
             check: Check::Snmp, ..
         }) => format!("{device} does not answer SNMP"),
-        Some(Condition::Threshold { .. }) | None => {
+        Some(Condition::Threshold { .. } | Condition::Plugin { .. }) | None => {
             if summary.is_empty() {
                 device.to_owned()
             } else {
@@ -155,7 +155,7 @@ fn headline(device: &str, summary: &str, rule: Option<&Rule>) -> String {
 fn metric_of(rule: &Rule) -> Option<&'static MetricInfo> {
     match &rule.condition {
         Condition::Threshold { metric, .. } => metric_info(metric),
-        Condition::Availability { .. } => None,
+        Condition::Availability { .. } | Condition::Plugin { .. } => None,
     }
 }
 

@@ -150,6 +150,7 @@ pub fn snmp_plan() -> SnmpPlan {
         SYS_LOCATION,
     ];
     SnmpPlan {
+        extra: model::SnmpExtra::default(),
         scalars: system
             .iter()
             .map(|object| oid(SYSTEM, &[*object, 0]))

@@ -37,12 +37,13 @@ pub(crate) fn is_ripe(fault: &Fault, rule: &Rule) -> bool {
     let span = alert.judged.since(alert.since);
     fault.is_pending()
         && alert.rounds > 0
-        && match rule.condition {
+        && match &rule.condition {
             Condition::Availability { after, .. } => match after {
-                DownAfter::Rounds(rounds) => alert.rounds >= rounds,
-                DownAfter::Span(long) => span >= long,
+                DownAfter::Rounds(rounds) => alert.rounds >= *rounds,
+                DownAfter::Span(long) => span >= *long,
             },
-            Condition::Threshold { hold, .. } => span >= hold,
+            Condition::Threshold { hold, .. } => span >= *hold,
+            Condition::Plugin { .. } => true,
         }
 }
 

@@ -414,6 +414,7 @@ fn why_not_judged(fault: &Fault, rule: &Rule, watched: &Watched, place: usize) -
     let alert = &fault.alert;
     let still_fits = match &rule.condition {
         Condition::Availability { .. } => alert.labels.is_empty() && alert.value.is_none(),
+        Condition::Plugin { .. } => true,
         Condition::Threshold { labels, .. } => {
             let carries = |(name, value): (&String, &String)| alert.labels.get(name) == Some(value);
             alert.value.is_some() && labels.iter().all(carries)

@@ -77,7 +77,7 @@ impl Plan {
 
 fn judges(rule: &Rule, key: &SeriesKey) -> bool {
     match &rule.condition {
-        Condition::Availability { .. } => false,
+        Condition::Availability { .. } | Condition::Plugin { .. } => false,
         Condition::Threshold { metric, labels, .. } => {
             *metric == *key.metric
                 && labels
@@ -187,7 +187,7 @@ struct Limit<'a> {
 impl Limit<'_> {
     fn of(rule: &Rule) -> Option<Limit<'_>> {
         match &rule.condition {
-            Condition::Availability { .. } => None,
+            Condition::Availability { .. } | Condition::Plugin { .. } => None,
             Condition::Threshold {
                 metric,
                 comparison,

@@ -300,6 +300,7 @@ impl Watched {
             match rule.condition {
                 Condition::Availability { .. } => available[index(check)].push(place),
                 Condition::Threshold { .. } => self.thresholds.push(place),
+                Condition::Plugin { .. } => {}
             }
         }
         self.main_check = Check::ALL
@@ -357,6 +358,7 @@ pub(crate) fn check_judged(condition: &Condition) -> Check {
     match condition {
         Condition::Availability { check, .. } => *check,
         Condition::Threshold { metric, .. } => check_of(metric),
+        Condition::Plugin { .. } => Check::Snmp,
     }
 }
 

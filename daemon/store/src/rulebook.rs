@@ -113,7 +113,7 @@ fn from_file(files: &[Rule], name: &RuleName) -> Option<Refusal> {
     let rule = files.iter().find(|rule| rule.name == *name)?;
     let path = match &rule.source {
         RuleSource::File(path) => path.clone(),
-        RuleSource::Api => return None,
+        RuleSource::Api | RuleSource::Plugin => return None,
     };
     Some(Refusal::RuleFromFile {
         name: name.clone(),

@@ -92,6 +92,7 @@ fn condition(condition: &Condition) -> Value {
             "hold_s": seconds(*hold),
             "clear": clear,
         }),
+        Condition::Plugin { plugin } => json!({ "plugin": plugin }),
     }
 }
 
@@ -106,8 +107,11 @@ pub(crate) fn delivery(delivery: &Delivery) -> Value {
 
 /// To whom a delivery goes.
 pub(crate) fn addressed(delivery: &Delivery) -> Value {
-    let Channel::Mail { to } = &delivery.channel;
-    json!({ "event": delivery.event.word(), "to": to })
+    let event = delivery.event.word();
+    match &delivery.channel {
+        Channel::Mail { to } => json!({ "event": event, "to": to }),
+        Channel::Plugin { plugin } => json!({ "event": event, "plugin": plugin }),
+    }
 }
 
 pub(crate) fn credential(credential: &CredentialRecord) -> Value {

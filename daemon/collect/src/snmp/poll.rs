@@ -112,6 +112,7 @@ impl<'c> Poll<'c> {
                 requests: self.dialogue.requests,
                 scalars: self.scalars,
                 tables: self.tables,
+                extra: model::SnmpExtraAnswer::default(),
             }),
         }
     }

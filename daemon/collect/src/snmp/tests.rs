@@ -48,6 +48,7 @@ fn table(name: &'static str, columns: &[&str]) -> TableAsk {
 
 fn plan() -> SnmpPlan {
     SnmpPlan {
+        extra: Default::default(),
         scalars: vec![oid(SYS_NAME)],
         tables: vec![table("ifXTable", &[IN_OCTETS, OUT_OCTETS])],
     }
@@ -138,6 +139,7 @@ async fn no_answer_comes_near_the_size_that_is_cut_into_fragments() {
     .await;
     let engine = SnmpEngine::start(settings()).await.unwrap();
     let plan = SnmpPlan {
+        extra: Default::default(),
         scalars: vec![],
         tables: vec![table(
             "ifXTable",
@@ -229,6 +231,7 @@ async fn an_endless_table_is_stopped() {
     .await;
     let engine = SnmpEngine::start(settings()).await.unwrap();
     let plan = SnmpPlan {
+        extra: Default::default(),
         scalars: vec![],
         tables: vec![table("ifXTable", &[IN_OCTETS])],
     };
@@ -437,6 +440,7 @@ async fn a_table_that_stands_in_for_another_is_walked_only_if_that_lacks_a_cell(
             ..table("ifTable", &[low])
         };
         let plan = SnmpPlan {
+            extra: Default::default(),
             scalars: vec![],
             tables: vec![table("ifXTable", &[name, IN_OCTETS]), stand_in],
         };
@@ -502,6 +506,7 @@ async fn scalars_that_are_too_big_together_are_got_apart() {
     .await;
     let engine = SnmpEngine::start(settings()).await.unwrap();
     let plan = SnmpPlan {
+        extra: Default::default(),
         scalars: scalars.clone(),
         tables: vec![],
     };
@@ -723,6 +728,7 @@ async fn recordings_of_real_devices_are_walked_as_they_were_recorded() {
         "1.3.6.1.2.1.31.1.1.1.18",
     ];
     let plan = SnmpPlan {
+        extra: Default::default(),
         scalars: vec![oid("1.3.6.1.2.1.1.1.0"), oid("1.3.6.1.2.1.1.3.0")],
         tables: vec![
             table("ifTable", &columns[..3]),
@@ -831,6 +837,7 @@ async fn net_snmp_is_walked_whole_and_its_views_are_obeyed() {
         return;
     };
     let plan = SnmpPlan {
+        extra: Default::default(),
         scalars: vec![
             oid(SYS_NAME),
             oid("1.3.6.1.2.1.1.3.0"),

@@ -38,6 +38,7 @@ pub(crate) fn answer(mib: &Mib, at: Timestamp) -> SnmpAnswer {
         }
     }
     SnmpAnswer {
+        extra: Default::default(),
         at,
         took: Duration::from_millis(80),
         requests: 12,

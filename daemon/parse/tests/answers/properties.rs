@@ -267,6 +267,7 @@ fn any_answer() -> impl Strategy<Value = SnmpAnswer> {
         let scalars = plan.scalars.into_iter().zip(scalars);
         let tables = plan.tables.into_iter().zip(tables);
         SnmpAnswer {
+            extra: Default::default(),
             at: Timestamp(at),
             took: Duration::from_millis(at % 10_000),
             requests: 1,

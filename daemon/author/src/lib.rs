@@ -1,0 +1,1 @@
+//! What plugin authors do: new, record, test, lint, pack.
