@@ -12,6 +12,7 @@ use model::{By, Check, Device, DeviceId, DeviceState, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::exposition::Exposition;
+use crate::installed::{Described, Plugins};
 
 /// The daemon, as the API sees it. Every method answers from memory: handlers
 /// call them in async code, [`Daemon::device_state`] once per device of a list.
@@ -59,6 +60,16 @@ pub trait Daemon: Send + Sync + 'static {
 
     /// Who makes backups; `None` where there are none.
     fn backups(&self) -> Option<Arc<dyn Backups>> {
+        None
+    }
+
+    /// Who looks after the plugins; `None` where there are none.
+    fn plugins(&self) -> Option<Arc<dyn Plugins>> {
+        None
+    }
+
+    /// What a metric is that only a plugin measures; `None`: none does.
+    fn metric_described(&self, _name: &str) -> Option<Described> {
         None
     }
 }

@@ -32,6 +32,7 @@ mod health;
 mod history;
 mod idempotency;
 mod import;
+mod installed;
 mod interfaces;
 mod leftover;
 mod me;
@@ -95,6 +96,11 @@ pub use daemon::{
     KeptBackup, Later, MailStatus, PollNowRefused, SchedulerStatus,
 };
 pub use exposition::{ExposedKind, Exposition};
+pub use installed::{
+    BundledPlugin, DEV_LEASE, Described, PACKAGE_BYTES, PluginDetails, PluginFigures,
+    PluginHostStatus, PluginInstalled, PluginProblem, PluginRefused, PluginRun, PluginSetting,
+    PluginSource, PluginState, PluginStatus, Plugins,
+};
 pub use openapi::openapi;
 pub use server::{serve_https, serve_tcp, serve_unix};
 
