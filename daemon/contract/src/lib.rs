@@ -19,7 +19,7 @@
 mod call;
 pub mod check;
 mod failure;
-mod limits;
+pub mod limits;
 mod session;
 mod snmp;
 mod words;
