@@ -155,7 +155,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    fn read(datagram: &[u8]) -> Request {
+    pub(super) fn read(datagram: &[u8]) -> Request {
         let pdu = snmp2::Pdu::from_bytes(datagram).expect("our requests are valid");
         let is_bulk = pdu.message_type == snmp2::MessageType::GetBulkRequest;
         let oids = pdu.varbinds.clone().map(|(name, _)| {

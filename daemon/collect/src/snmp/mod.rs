@@ -10,13 +10,15 @@
 //! spread over a minute, when every answer wakes a sleeping thread.
 //!
 //! What a poll brings back is partial by design: each table has its own
-//! failure, and what was read before it is kept.
+//! failure, and what was read before it is kept. What plugins want is asked for
+//! last: whole [`subtree`]s, with limits and failures of their own.
 
 #[cfg(test)]
 mod fake;
 mod message;
 mod oid;
 mod poll;
+mod subtree;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -29,7 +31,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use model::{Credential, Failure, FailureKind, SnmpAnswer, SnmpPlan, Timestamp};
+use model::{
+    Credential, Failure, FailureKind, SnmpAnswer, SnmpExtra, SnmpExtraAnswer, SnmpPlan, Timestamp,
+};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -97,7 +101,15 @@ struct Inner {
     ways: RwLock<Ways>,
     next_port: AtomicUsize,
     /// The answer size of agents that cannot give [`ANSWER_BYTES`].
-    small: Mutex<HashMap<SocketAddr, usize>>,
+    small: Mutex<HashMap<(SocketAddr, Part), usize>>,
+}
+
+/// The parts of a poll. What plugins ask for is harder to answer for some
+/// agents; that makes the tables no slower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Part {
+    BuiltIn,
+    Extra,
 }
 
 /// What a change of the settings changes.
@@ -160,7 +172,8 @@ impl SnmpEngine {
     /// `at` is when the poll began, and comes back in the answer. A table that
     /// `plan` makes depend on another, and that is not needed, is left out. The
     /// answer is as complete as the agent let it be: look at each table's
-    /// failure.
+    /// failure. What `plan` has for plugins is asked for after all that, for at
+    /// most 20 s: it can be cut and fail, and nothing else is the worse for it.
     ///
     /// # Errors
     ///
@@ -177,8 +190,57 @@ impl SnmpEngine {
         plan: &SnmpPlan,
         at: Timestamp,
     ) -> Result<SnmpAnswer, Failure> {
-        let target = SocketAddr::new(target.ip().to_canonical(), target.port());
         let ways = self.ways();
+        let Ok(_turn) = ways.turns.acquire().await else {
+            return Err(stopped());
+        };
+        let began = Instant::now();
+        let mut poll = self.begin(&ways, target, credential, poll::AT_MOST)?;
+        poll.run(plan).await;
+        self.inner.learn(target, Part::BuiltIn, &poll);
+        if !plan.extra.is_empty() {
+            let size = self.inner.remembered(target, Part::Extra);
+            poll.run_extra(&plan.extra, size, poll::EXTRA_AT_MOST).await;
+            self.inner.learn(target, Part::Extra, &poll);
+        }
+        poll.finish(at, began.elapsed())
+    }
+
+    /// Asks one agent for what a plugin wants, out of its polls, for at most
+    /// `at_most`, once it has its turn. The answer is as complete as the agent
+    /// let it be: look at each part's failure.
+    ///
+    /// # Errors
+    ///
+    /// Only where the agent answered nothing at all; as in [`SnmpEngine::poll`].
+    pub async fn ask(
+        &self,
+        target: SocketAddr,
+        credential: &Credential,
+        wanted: &SnmpExtra,
+        at_most: Duration,
+    ) -> Result<SnmpExtraAnswer, Failure> {
+        let ways = self.ways();
+        let Ok(_turn) = ways.turns.acquire().await else {
+            return Err(stopped());
+        };
+        let at_most = at_most.min(poll::AT_MOST);
+        let mut poll = self.begin(&ways, target, credential, at_most)?;
+        let size = self.inner.remembered(target, Part::Extra);
+        poll.run_extra(wanted, size, at_most).await;
+        self.inner.learn(target, Part::Extra, &poll);
+        poll.finish_extra()
+    }
+
+    /// A conversation that may last for `at_most`.
+    fn begin<'c>(
+        &self,
+        ways: &Ways,
+        target: SocketAddr,
+        credential: &'c Credential,
+        at_most: Duration,
+    ) -> Result<Poll<'c>, Failure> {
+        let target = canonical(target);
         let ports = if target.is_ipv4() { &ways.v4 } else { &ways.v6 };
         let turn = self.inner.next_port.fetch_add(1, Ordering::Relaxed);
         let Some(port) = ports.get(turn % ports.len().max(1)).cloned() else {
@@ -187,26 +249,18 @@ impl SnmpEngine {
                 format!("cannot ask {target}: this machine has no IPv6"),
             ));
         };
-        let Ok(_turn) = ways.turns.acquire().await else {
-            return Err(failure(FailureKind::Local, "the SNMP engine has stopped"));
-        };
-        let began = Instant::now();
         let patience = Patience {
             timeout: ways.settings.timeout,
             retries: ways.settings.retries,
-            until: began + poll::AT_MOST,
+            until: Instant::now() + at_most,
         };
         let style = Style {
             security: security(credential),
             max_repetitions: ways.settings.max_repetitions,
-            answer_bytes: self.inner.remembered(target),
+            answer_bytes: self.inner.remembered(target, Part::BuiltIn),
         };
-        let mut poll = Poll::new(Dialogue::new(port, target, patience), style);
-        poll.run(plan).await;
-        if let Some(learnt) = poll.learnt() {
-            self.inner.remember(target, learnt);
-        }
-        poll.finish(at, began.elapsed())
+        let dialogue = Dialogue::new(port, target, patience);
+        Ok(Poll::new(dialogue, style, at_most))
     }
 
     /// What happened since the start.
@@ -260,14 +314,21 @@ impl SnmpEngine {
 }
 
 impl Inner {
-    fn remembered(&self, target: SocketAddr) -> usize {
+    fn remembered(&self, target: SocketAddr, part: Part) -> usize {
         let small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
-        small.get(&target).copied().unwrap_or(ANSWER_BYTES)
+        let known = small.get(&(canonical(target), part));
+        known.copied().unwrap_or(ANSWER_BYTES)
+    }
+
+    fn learn(&self, target: SocketAddr, part: Part, poll: &Poll<'_>) {
+        if let Some(learnt) = poll.learnt() {
+            self.remember((canonical(target), part), learnt);
+        }
     }
 
     /// Keeps the size of the answers that an agent can give; one that gave no
     /// trouble is trusted with an eighth more next time.
-    fn remember(&self, target: SocketAddr, learnt: Learnt) {
+    fn remember(&self, of: (SocketAddr, Part), learnt: Learnt) {
         let next = match learnt {
             Learnt::Fine(ANSWER_BYTES) => return,
             Learnt::Fine(answer_bytes) => answer_bytes + answer_bytes / 8,
@@ -275,14 +336,22 @@ impl Inner {
         };
         let mut small = self.small.lock().unwrap_or_else(PoisonError::into_inner);
         if next >= ANSWER_BYTES {
-            small.remove(&target);
+            small.remove(&of);
             return;
         }
-        if small.len() >= AGENTS_REMEMBERED && !small.contains_key(&target) {
+        if small.len() >= AGENTS_REMEMBERED && !small.contains_key(&of) {
             small.clear();
         }
-        small.insert(target, next);
+        small.insert(of, next);
     }
+}
+
+fn canonical(target: SocketAddr) -> SocketAddr {
+    SocketAddr::new(target.ip().to_canonical(), target.port())
+}
+
+fn stopped() -> Failure {
+    failure(FailureKind::Local, "the SNMP engine has stopped")
 }
 
 fn security(credential: &Credential) -> Security<'_> {

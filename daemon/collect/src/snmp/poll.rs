@@ -1,16 +1,19 @@
 //! One poll: the scalars, then table after table, until all of it is there or
-//! the agent stops answering.
+//! the agent stops answering; then what plugins want ([`Poll::run_extra`]),
+//! which fails apart from all that.
 
 use std::time::Duration;
 
 use model::{
-    Failure, FailureKind, Oid, SnmpAnswer, SnmpColumn, SnmpPlan, SnmpTable, TableAsk, Timestamp,
-    Varbind,
+    Failure, FailureKind, Oid, SnmpAnswer, SnmpColumn, SnmpExtra, SnmpExtraAnswer, SnmpPlan,
+    SnmpTable, SnmpWalk, TableAsk, Timestamp, Varbind,
 };
 use nix::errno::Errno;
+use tokio::time::Instant;
 
 use super::message::{self, Ask, Binding, Malformed, Response, Security, status};
 use super::oid;
+use super::subtree::{Room, Subtree};
 use super::walk::{Taken, Walk};
 use super::wire::{Dialogue, NoAnswer};
 use crate::failure;
@@ -19,8 +22,16 @@ use crate::failure;
 /// requests just in time would otherwise hold its place for hours.
 pub(super) const AT_MOST: Duration = Duration::from_secs(120);
 
+/// How long what plugins want may take of it. The built-in part is read by then,
+/// and waits no longer for the rest.
+pub(super) const EXTRA_AT_MOST: Duration = Duration::from_secs(20);
+
+/// Subtrees in a row that may end in silence before the rest is not asked for:
+/// some agents hang on one object and answer the next, others are gone.
+const SILENT_SUBTREES: u8 = 2;
+
 /// The least that is ever asked for: one instance.
-const ANSWER_BYTES_LEAST: usize = 100;
+pub(super) const ANSWER_BYTES_LEAST: usize = 100;
 
 /// Instances in one GET.
 const SCALARS_AT_ONCE: usize = 24;
@@ -46,12 +57,31 @@ pub(super) enum Learnt {
 pub(super) struct Poll<'c> {
     dialogue: Dialogue,
     style: Style<'c>,
+    /// How long the part that runs may take.
+    at_most: Duration,
     has_shrunk: bool,
     has_answered: bool,
     scalars: Vec<Varbind>,
     tables: Vec<SnmpTable>,
     /// The first one.
     failure: Option<Failure>,
+    /// Why there is no use in asking any further.
+    over: Option<Failure>,
+    extra: SnmpExtraAnswer,
+}
+
+/// What GETs brought.
+#[derive(Default)]
+struct Got {
+    varbinds: Vec<Varbind>,
+    /// The first one.
+    failure: Option<Failure>,
+}
+
+impl Got {
+    fn note(&mut self, why: Failure) {
+        self.failure.get_or_insert(why);
+    }
 }
 
 /// The agent cannot be asked any further.
@@ -61,32 +91,85 @@ struct Over(Failure);
 type Batch = Vec<Vec<u8>>;
 
 impl<'c> Poll<'c> {
-    pub(super) fn new(dialogue: Dialogue, style: Style<'c>) -> Poll<'c> {
+    pub(super) fn new(dialogue: Dialogue, style: Style<'c>, at_most: Duration) -> Poll<'c> {
         Poll {
             dialogue,
             style,
+            at_most,
             has_shrunk: false,
             has_answered: false,
             scalars: Vec::new(),
             tables: Vec::new(),
             failure: None,
+            over: None,
+            extra: SnmpExtraAnswer::default(),
         }
     }
 
-    /// Asks for everything in `plan`. After the agent fell silent, the tables
-    /// that were still to come only say so.
+    /// Asks for the scalars and tables of `plan`. After the agent fell silent,
+    /// the tables that were still to come only say so.
     pub(super) async fn run(&mut self, plan: &SnmpPlan) {
-        let mut over = self.get_all(&plan.scalars).await.err();
+        let mut got = Got::default();
+        self.over = self.get_all(&plan.scalars, &mut got).await;
+        self.scalars = got.varbinds;
+        if let Some(why) = got.failure.or_else(|| self.over.clone()) {
+            self.note(why);
+        }
         for ask in &plan.tables {
             if !self.is_needed(ask) {
                 continue;
             }
             let mut walk = Walk::new(ask);
-            match &over {
-                Some(Over(why)) => walk.fail(not_asked(ask, why)),
-                None => over = self.walk(&mut walk).await.err(),
+            match &self.over {
+                Some(why) => walk.fail(not_asked(ask.name, why)),
+                None => self.over = self.walk(&mut walk).await,
             }
             self.keep(walk.finish());
+        }
+    }
+
+    /// Asks for what plugins want, within `at_most` and within the poll's own
+    /// time: whatever becomes of it, what [`Poll::run`] brought stays as it is.
+    /// `answer_bytes` is how long such answers may be.
+    pub(super) async fn run_extra(
+        &mut self,
+        wanted: &SnmpExtra,
+        answer_bytes: usize,
+        at_most: Duration,
+    ) {
+        self.at_most = at_most;
+        self.dialogue.end_by(Instant::now() + at_most);
+        self.style.answer_bytes = self.style.answer_bytes.min(answer_bytes);
+        self.has_shrunk = false;
+        let mut got = Got::default();
+        match &self.over {
+            _ if wanted.get.is_empty() => {}
+            Some(why) => got.note(not_asked("what plugins want", why)),
+            None => {
+                self.over = self.get_all(&wanted.get, &mut got).await;
+                if let Some(why) = &self.over {
+                    got.note(why.clone());
+                }
+            }
+        }
+        let mut room = Room::of_all();
+        if let Some(place) = got.varbinds.iter().position(|got| !room.admits(got)) {
+            got.varbinds.truncate(place);
+            got.note(room.too_much("what plugins get of an agent"));
+        }
+        self.extra.got = got.varbinds;
+        self.extra.failure = got.failure;
+        let mut silent = 0;
+        for root in &wanted.walk {
+            let walk = match &self.over {
+                Some(why) => SnmpWalk {
+                    root: root.clone(),
+                    varbinds: Vec::new(),
+                    failure: Some(not_asked(&root.to_string(), why)),
+                },
+                None => self.subtree(root, &mut room, &mut silent).await,
+            };
+            self.extra.walks.push(walk);
         }
     }
 
@@ -112,8 +195,17 @@ impl<'c> Poll<'c> {
                 requests: self.dialogue.requests,
                 scalars: self.scalars,
                 tables: self.tables,
-                extra: model::SnmpExtraAnswer::default(),
+                extra: self.extra,
             }),
+        }
+    }
+
+    /// What plugins wanted, of an agent that was asked nothing else; or why it
+    /// answered nothing at all.
+    pub(super) fn finish_extra(self) -> Result<SnmpExtraAnswer, Failure> {
+        match self.over {
+            Some(why) if !self.has_answered => Err(why),
+            _ => Ok(self.extra),
         }
     }
 
@@ -144,24 +236,27 @@ impl<'c> Poll<'c> {
         self.failure.get_or_insert(why);
     }
 
-    /// Gets scalars, a few at a time; those that the agent has not are left out.
-    async fn get_all(&mut self, scalars: &[Oid]) -> Result<(), Over> {
-        let batches = scalars.chunks(SCALARS_AT_ONCE);
+    /// Gets instances, a few at a time; those that the agent has not are left
+    /// out. Returns why there is no use in asking any further, if there is none.
+    async fn get_all(&mut self, wanted: &[Oid], got: &mut Got) -> Option<Failure> {
+        let batches = wanted.chunks(SCALARS_AT_ONCE);
         let mut batches: Vec<Batch> = batches
             .map(|batch| batch.iter().filter_map(oid::encode).collect())
             .collect();
         batches.reverse();
         while let Some(batch) = batches.pop() {
             if !batch.is_empty() {
-                let again = self.get(batch).await?;
-                batches.extend(again);
+                match self.get(batch, got).await {
+                    Ok(again) => batches.extend(again),
+                    Err(Over(why)) => return Some(why),
+                }
             }
         }
-        Ok(())
+        None
     }
 
     /// Gets one batch. Returns what of it to get again, in smaller batches.
-    async fn get(&mut self, mut batch: Batch) -> Result<Vec<Batch>, Over> {
+    async fn get(&mut self, mut batch: Batch, got: &mut Got) -> Result<Vec<Batch>, Over> {
         let security = self.style.security;
         let asked = self.dialogue.ask(|_, id, out| {
             let oids = batch.iter().map(Vec::as_slice);
@@ -173,8 +268,7 @@ impl<'c> Poll<'c> {
         let response = match message::read(self.dialogue.answer()) {
             Ok(response) => response,
             Err(malformed) => {
-                let why = self.unreadable(malformed);
-                self.note(why);
+                got.note(self.unreadable(malformed));
                 return Ok(Vec::new());
             }
         };
@@ -183,10 +277,9 @@ impl<'c> Poll<'c> {
         match response.error_status {
             status::NO_ERROR => {
                 let (varbinds, malformed) = values(response, &batch);
-                self.scalars.extend(varbinds);
+                got.varbinds.extend(varbinds);
                 if let Some(malformed) = malformed {
-                    let why = self.unreadable(malformed);
-                    self.note(why);
+                    got.note(self.unreadable(malformed));
                 }
                 return Ok(Vec::new());
             }
@@ -203,7 +296,7 @@ impl<'c> Poll<'c> {
                 };
                 let name = message::error_name(other);
                 let text = format!("{peer} answers a GET with {name} ({other})");
-                self.note(failure(kind, text));
+                got.note(failure(kind, text));
             }
         }
         Ok(match blamed {
@@ -216,7 +309,8 @@ impl<'c> Poll<'c> {
     }
 
     /// Walks one table to its end, or to a failure, which the walk then holds.
-    async fn walk(&mut self, walk: &mut Walk<'_>) -> Result<(), Over> {
+    /// Returns why there is no use in asking any further, if there is none.
+    async fn walk(&mut self, walk: &mut Walk<'_>) -> Option<Failure> {
         let security = self.style.security;
         while let Some(rows) = walk.next(self.style.answer_bytes, self.style.max_repetitions) {
             let asked = self.dialogue.ask(|attempt, id, out| {
@@ -231,26 +325,80 @@ impl<'c> Poll<'c> {
             }
             if let Err(Over(why)) = self.heard(asked) {
                 walk.fail(why.clone());
-                return Err(Over(why));
+                return Some(why);
             }
             let response = match message::read(self.dialogue.answer()) {
                 Ok(response) => response,
                 Err(malformed) => {
                     walk.fail(self.unreadable(malformed));
-                    return Ok(());
+                    return None;
                 }
             };
             match walk.take(response.clone()) {
                 Taken::Progress => {}
-                Taken::Failed => return Ok(()),
+                Taken::Failed => return None,
                 Taken::TooMuch if walk.asks_for_one(rows) => {
                     walk.fail_too_much(&response);
-                    return Ok(());
+                    return None;
                 }
                 Taken::TooMuch => self.shrink(),
             }
         }
-        Ok(())
+        None
+    }
+
+    /// Walks what lies below `root`. Of several subtrees in a row that end in
+    /// silence, which `silent` counts, the last one ends the asking.
+    async fn subtree(&mut self, root: &Oid, room: &mut Room, silent: &mut u8) -> SnmpWalk {
+        let before = (self.style.answer_bytes, self.has_shrunk);
+        let mut subtree = Subtree::new(root, room);
+        match self.walk_subtree(&mut subtree).await {
+            Some(why) => {
+                *silent += 1;
+                let is_gone = !self.has_answered || self.dialogue.is_over();
+                if *silent >= SILENT_SUBTREES || is_gone || why.kind != FailureKind::Timeout {
+                    self.over = Some(why);
+                }
+            }
+            None => *silent = 0,
+        }
+        if subtree.has_failed() {
+            // it is this object that is hard to answer, not every long answer
+            (self.style.answer_bytes, self.has_shrunk) = before;
+        }
+        subtree.finish()
+    }
+
+    async fn walk_subtree(&mut self, subtree: &mut Subtree<'_>) -> Option<Failure> {
+        let security = self.style.security;
+        while let Some(rows) = subtree.next(self.style.answer_bytes, self.style.max_repetitions) {
+            let asked = self.dialogue.ask(|attempt, id, out| {
+                let max_repetitions = (rows >> attempt.min(15)).max(1);
+                let ask = Ask::GetBulk { max_repetitions };
+                message::write(out, security, id, ask, std::iter::once(subtree.cursor()));
+            });
+            let asked = asked.await;
+            if !matches!(asked, Ok(0)) && rows > 1 {
+                self.shrink();
+            }
+            if let Err(Over(why)) = self.heard(asked) {
+                subtree.fail(why.clone());
+                return Some(why);
+            }
+            let taken = match message::read(self.dialogue.answer()) {
+                Ok(response) => subtree.take(response, rows),
+                Err(malformed) => {
+                    subtree.fail(self.unreadable(malformed));
+                    return None;
+                }
+            };
+            match taken {
+                Taken::Progress => {}
+                Taken::Failed => return None,
+                Taken::TooMuch => self.shrink(),
+            }
+        }
+        None
     }
 
     fn shrink(&mut self) {
@@ -264,11 +412,7 @@ impl<'c> Poll<'c> {
                 self.has_answered = true;
                 Ok(())
             }
-            Err(no_answer) => {
-                let why = self.explain(no_answer);
-                self.note(why.clone());
-                Err(Over(why))
-            }
+            Err(no_answer) => Err(Over(self.explain(no_answer))),
         }
     }
 
@@ -297,8 +441,8 @@ impl<'c> Poll<'c> {
             NoAnswer::TooLong => (
                 FailureKind::Timeout,
                 format!(
-                    "{peer} answers so slowly that its poll was ended after {} s",
-                    AT_MOST.as_secs()
+                    "{peer} answers so slowly that the asking was ended after {:.0?}",
+                    self.at_most
                 ),
             ),
             NoAnswer::NoRoute => {
@@ -339,8 +483,8 @@ fn values(mut response: Response<'_>, asked: &Batch) -> (Vec<Varbind>, Option<Ma
     (values, None)
 }
 
-fn not_asked(ask: &TableAsk, why: &Failure) -> Failure {
-    let text = format!("{}: not asked for: {}", ask.name, why.text);
+fn not_asked(what: &str, why: &Failure) -> Failure {
+    let text = format!("{what}: not asked for: {}", why.text);
     failure(why.kind, text)
 }
 

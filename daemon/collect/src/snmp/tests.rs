@@ -1,6 +1,8 @@
 //! The engine against agents that misbehave, against recordings of real
 //! devices, and against net-snmp.
 
+mod extra;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -21,7 +21,7 @@ pub(super) const ROWS_AT_MOST: u32 = 20_000;
 const COLUMNS_AT_ONCE: usize = 16;
 
 /// A first guess at a value's length and an index', in bytes.
-const VALUE_GUESS: usize = 8;
+pub(super) const VALUE_GUESS: usize = 8;
 
 /// What an answer meant for the walk.
 #[derive(Debug, PartialEq, Eq)]
@@ -287,7 +287,7 @@ impl Column {
 }
 
 /// About how long a value is on the wire.
-fn value_bytes(value: &SnmpValue) -> usize {
+pub(super) fn value_bytes(value: &SnmpValue) -> usize {
     match value {
         SnmpValue::Octets(bytes) | SnmpValue::Opaque(bytes) => bytes.len(),
         SnmpValue::ObjectId(oid) => oid.0.len() + 2,

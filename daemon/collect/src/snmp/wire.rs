@@ -365,6 +365,16 @@ impl Dialogue {
         self.peer
     }
 
+    /// Ends the asking at `until`, if it does not end before.
+    pub(super) fn end_by(&mut self, until: Instant) {
+        self.patience.until = self.patience.until.min(until);
+    }
+
+    /// Whether the time for asking is over.
+    pub(super) fn is_over(&self) -> bool {
+        Instant::now() >= self.patience.until
+    }
+
     /// The last answer.
     pub(super) fn answer(&self) -> &[u8] {
         &self.answer
@@ -381,7 +391,7 @@ impl Dialogue {
         self.open();
         let mut ended = None;
         for attempt in 0..=self.patience.retries {
-            if Instant::now() >= self.patience.until {
+            if self.is_over() {
                 ended = Some(Err(NoAnswer::TooLong));
                 break;
             }
@@ -389,7 +399,7 @@ impl Dialogue {
             write(attempt, id, &mut self.request);
             self.count(attempt);
             let wait = self.patience.timeout + self.patience.timeout / 2 * u32::from(attempt);
-            let deadline = Instant::now() + wait;
+            let deadline = (Instant::now() + wait).min(self.patience.until);
             let sent = self.port.port.send(&self.request, self.peer, deadline);
             if let Err(errno) = sent.await {
                 ended = Some(Err(match errno {
