@@ -6,7 +6,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use model::Timestamp;
+use model::{Capabilities, PluginName, PluginRecord, PluginVersion, Timestamp};
+use sha2::{Digest as _, Sha256};
+use store::{Store, StoreOptions};
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
@@ -595,4 +597,54 @@ fn the_format_is_what_tar_shows() {
             "manifest.json"
         ]
     );
+}
+
+#[tokio::test]
+async fn a_plugin_comes_back_with_its_package() {
+    let by = model::By {
+        actor: model::Actor::Local(0),
+        origin: "socket".to_owned(),
+        request: None,
+    };
+    let package = noise(5, 30_000);
+    let digest = model::Digest(Sha256::digest(&package).into());
+    let name = PluginName::new("acme-ups").unwrap();
+    let record = PluginRecord {
+        name: name.clone(),
+        current: PluginVersion {
+            id: "acme-ups".to_owned(),
+            version: "1.0.0".to_owned(),
+            kind: "parser".to_owned(),
+            description: "Batteries".to_owned(),
+            digest,
+            signer: "acme".to_owned(),
+            asks: Capabilities::default(),
+            installed: MADE,
+        },
+        previous: None,
+        waiting: None,
+        granted: Capabilities::default(),
+        settings: BTreeMap::new(),
+        enabled: true,
+        updated: MADE,
+        revision: 0,
+    };
+    let home = tempfile::tempdir().unwrap();
+    let options = |folder: &Path| StoreOptions::at(folder.join("sotp.redb"));
+    let store = Store::open(options(home.path()), MADE).unwrap();
+    store.put_package(&package, digest).unwrap();
+    let put = store.put_plugin(&by, record, Some(0), "plugin.install", MADE);
+    let kept = put.await.unwrap();
+
+    let copy = home.path().join("copy");
+    store.snapshot(&copy, MADE).unwrap();
+    let archive = archive_of(&copy, &Recipients::default()).unwrap();
+    let into = tempfile::tempdir().unwrap();
+    let verified = restore(&archive, &Identities::none(), into.path()).unwrap();
+    let path = format!("sotp.plugins/{}.sotp-plugin", digest.hex());
+    let files = &verified.manifest.files;
+    assert!(files.iter().any(|file| file.path == path), "{files:?}");
+    let restored = Store::open(options(into.path()), MADE).unwrap();
+    assert_eq!(restored.plugins().get(&name), Some(&kept));
+    assert!(restored.package(digest).unwrap() == package);
 }

@@ -12,6 +12,7 @@
 //!
 //! ```text
 //! about.json               what it is of: see About
+//! sotp.plugins/….sotp-plugin.zst
 //! sotp.redb.zst            the files, by path
 //! sotp.samples/seg/1.seg
 //! manifest.json            what is in it: see Manifest
@@ -35,6 +36,10 @@
 //!   and hash as it is restored and, where it is compressed, as it stands in the
 //!   archive; and has the hash of `about.json`. It is last because a writer that
 //!   streams knows no hash before: an archive without it is cut short.
+//!
+//! A reader takes files of any path: directories that came later (that of plugins
+//! did) need no other format, and a daemon that does not know one leaves it
+//! alone.
 //!
 //! Later formats keep `about.json` with its `format` as the first entry.
 //!

@@ -1,6 +1,6 @@
 //! What is kept in memory whole, beside the samples: devices, rules, people,
-//! sessions, credentials, sealed secrets, open alerts and what waits in the
-//! outbox.
+//! sessions, credentials, sealed secrets, plugins and what they keep, open
+//! alerts and what waits in the outbox.
 //!
 //! A [`Book`] is a handful of shared maps. The writer changes a copy (only the
 //! maps that it touches are really copied) together with a transaction, and
@@ -22,6 +22,7 @@ use crate::credentials::PlainCredential;
 use crate::error::Fault;
 use crate::inventory::Inventory;
 use crate::people::People;
+use crate::plugins::Plugins;
 use crate::tables::{self, AuditMark};
 
 /// One consistent state.
@@ -36,6 +37,7 @@ pub(crate) struct Book {
     pub(crate) secrets: Arc<BTreeMap<SecretName, Arc<SecretRecord>>>,
     pub(crate) key_ring: Arc<KeyRing>,
     pub(crate) answers: Arc<Answers>,
+    pub(crate) plugins: Plugins,
     /// The newest line of the audit log.
     pub(crate) audit_head: AuditMark,
     /// What is known of its denied lines.
@@ -86,6 +88,7 @@ impl Book {
             denied: Denied::load(txn)?,
             people: Arc::new(People::load(txn)?),
             answers: Arc::new(Answers::load(txn)?),
+            plugins: Plugins::load(txn)?,
             inventory: Arc::default(),
             sessions: Arc::default(),
             credentials: Arc::default(),

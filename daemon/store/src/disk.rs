@@ -617,32 +617,33 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Moves a directory of samples away where there is no store that they could
-/// belong to: a new one would take those in its log for its own, and remove the
-/// others. Does nothing if there is a store, or no such directory.
-pub(crate) fn set_samples_aside(store: &Path, samples: &Path) -> Result<(), OpenError> {
+/// Moves a directory beside the store away where there is no store that it could
+/// belong to: a new one would take samples in its log for its own, and remove
+/// the others, and packages. Does nothing if there is a store, or no such
+/// directory.
+pub(crate) fn set_aside(store: &Path, folder: &Path) -> Result<(), OpenError> {
     let io_error = |doing: &'static str| {
         move |source| OpenError::Io {
-            path: samples.to_owned(),
+            path: folder.to_owned(),
             doing,
             source,
         }
     };
     let is_there = |path: &Path| path.try_exists().map_err(io_error("look for"));
-    if is_there(store)? || !is_there(samples)? {
+    if is_there(store)? || !is_there(folder)? {
         return Ok(());
     }
-    let mut names = (1..).map(|n| beside(samples, &format!(".aside-{n}")));
+    let mut names = (1..).map(|n| beside(folder, &format!(".aside-{n}")));
     let aside = loop {
         let name = names.next().expect("there are more numbers than files");
         if !is_there(&name)? {
             break name;
         }
     };
-    std::fs::rename(samples, &aside).map_err(io_error("set aside"))?;
-    sync_folder(samples).map_err(io_error("sync the folder of"))?;
+    std::fs::rename(folder, &aside).map_err(io_error("set aside"))?;
+    sync_folder(folder).map_err(io_error("sync the folder of"))?;
     let aside = aside.display();
-    tracing::warn!(%aside, "samples of a store that is gone were set aside");
+    tracing::warn!(%aside, "what belonged to a store that is gone was set aside");
     Ok(())
 }
 

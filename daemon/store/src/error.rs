@@ -101,6 +101,10 @@ pub enum SnapshotError {
     #[error(transparent)]
     Store(#[from] ReadError),
 
+    /// The packages of plugins cannot be copied.
+    #[error("the packages of plugins cannot be copied")]
+    Packages(#[from] crate::PackageError),
+
     /// What was copied is not what is in the store.
     #[error("the copy {} cannot be used: {what}", path.display())]
     NotTheSame {

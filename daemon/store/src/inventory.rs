@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::audit::{self, Line};
 use crate::book::{Book, Change};
 use crate::error::{Answer, Fault, Refusal, or_refuse};
-use crate::{checks, credentials, shown, tables};
+use crate::{checks, credentials, plugins, shown, tables};
 
 /// Devices that can be kept, deleted ones included: ten times what one daemon
 /// can poll.
@@ -237,6 +237,7 @@ pub(crate) fn delete(
         revision: before.revision + 1,
         ..Device::clone(&before)
     };
+    plugins::forget_device(change, id)?;
     alter(change, by, "device.delete", &before, device, now).map(Ok)
 }
 

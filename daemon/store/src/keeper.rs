@@ -1,7 +1,8 @@
 //! The thread that looks after the samples: it cuts, compacts and removes what
-//! is too old, and tries a log that was suspended.
+//! is too old, and tries a log that was suspended. It removes packages of plugins
+//! that nobody needs, too.
 //!
-//! All of that changes the catalog, for which it waits for the writer; so the
+//! The samples change the catalog, for which it waits for the writer; so the
 //! writer asks for it here and goes on.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,9 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// The same trouble is told in the log at most this often.
 const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// How often packages of plugins are looked for that nobody needs.
+const TIDY_EVERY: Duration = Duration::from_secs(600);
 
 /// How the writer and the keeper talk.
 #[derive(Default)]
@@ -128,11 +132,16 @@ fn run(shared: &Shared) {
 fn keep(shared: &Shared) {
     let mut told: Option<Instant> = None;
     let mut patience = EVERY;
+    let mut tidied = Instant::now();
     while let Some(try_log) = shared.keeper.next(patience) {
         if try_log {
             let tried = shared.samples.resume(shared.heard());
             shared.keeper.state().tried = Some(tried);
             shared.queue.nudge();
+        }
+        if tidied.elapsed() >= TIDY_EVERY {
+            tidied = Instant::now();
+            shared.tidy_packages();
         }
         patience = match shared.samples.maintain(shared.heard()) {
             Ok(true) => Duration::ZERO,

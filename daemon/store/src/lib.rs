@@ -16,7 +16,7 @@
 //!
 //! The format of the file is specified in `tables.rs`. Its directory of samples
 //! has its name with the extension `samples`: `sotp.samples/` beside
-//! `sotp.redb`.
+//! `sotp.redb`; and that of the packages of plugins is `sotp.plugins/`.
 
 mod alerts;
 mod answers;
@@ -33,9 +33,11 @@ mod inventory;
 mod keeper;
 mod migrate;
 mod outbox;
+mod packages;
 mod peek;
 mod people;
 mod pieces;
+mod plugins;
 mod queue;
 mod record;
 mod rulebook;
@@ -76,8 +78,14 @@ pub use credentials::MAX_CREDENTIALS;
 pub use error::{OpenError, ReadError, Refusal, SnapshotError, StoreError, WriteError, WriterEnd};
 pub use inventory::{Inventory, MAX_DEVICE_BYTES, MAX_DEVICES, MAX_PARENTS};
 pub use outbox::{MAX_DELIVERED, MAX_PARKED, MAX_QUEUED, OutboxAsk};
+pub use packages::PackageError;
 pub use peek::key_ring_of;
 pub use people::{MAX_PERSON_BYTES, MAX_TENANTS, MAX_TOKENS, MAX_USERS, People};
+pub use plugins::{
+    MAX_ALL_STATES_BYTES, MAX_PLUGIN_BYTES, MAX_PLUGIN_KEY_BYTES, MAX_PLUGIN_STATE_BYTES,
+    MAX_PLUGIN_STATES_BYTES, MAX_PLUGIN_VALUE_BYTES, MAX_PLUGIN_VALUES_BYTES, MAX_PLUGINS,
+    PluginRoom,
+};
 pub use queue::Room;
 pub use rulebook::{MAX_RULE_BYTES, MAX_RULES};
 pub use secrets::{MAX_SECRET_BYTES, MAX_SECRET_VERSIONS, MAX_SECRETS};
@@ -170,6 +178,12 @@ impl StoreOptions {
         self.path.with_extension("samples")
     }
 
+    /// The directory of the packages of plugins.
+    #[must_use]
+    pub fn plugins_dir(&self) -> PathBuf {
+        self.path.with_extension("plugins")
+    }
+
     /// How the samples are kept.
     fn for_samples(&self) -> samples::Options {
         samples::Options {
@@ -234,7 +248,9 @@ impl Store {
     /// See [`OpenError`]; a file that is there is not changed in any of these
     /// cases.
     pub fn open(options: StoreOptions, now: Timestamp) -> Result<Store, OpenError> {
-        disk::set_samples_aside(&options.path, &options.samples_dir())?;
+        for folder in [options.samples_dir(), options.plugins_dir()] {
+            disk::set_aside(&options.path, &folder)?;
+        }
         disk::create_if_absent(&options.path)?;
         let medium = FileMedium {
             path: options.path.clone(),
@@ -323,6 +339,7 @@ impl Store {
             (samples, catalog, queue),
             now,
         ));
+        shared.tidy_packages();
         Keeper::start(&shared).map_err(io_error)?;
         let writer = Writer::new(shared.clone(), pace, columns, ballast, now);
         let own = shared.clone();

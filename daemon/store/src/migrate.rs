@@ -9,6 +9,7 @@
 pub(crate) mod to_segments;
 pub(crate) mod to_tenants;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,11 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ::samples::fs::Fs;
 use model::Timestamp;
 use redb::{
-    Database, ReadableDatabase, ReadableTableMetadata, StorageBackend, TableError, WriteTransaction,
+    Database, ReadableDatabase, ReadableTableMetadata, StorageBackend, TableError, TableHandle,
+    WriteTransaction,
 };
 
 use crate::disk::{Copier, begin_write};
 use crate::error::Fault;
+use crate::record::Table;
 use crate::tables::{self, SCHEMA, SCHEMA_KEY};
 
 /// What the store of schema 2 is kept under: its name with this behind it.
@@ -112,6 +115,7 @@ fn migrate_by(
     loop {
         let found = schema_of(db)?;
         if found == newest {
+            complete(db)?;
             return Ok(Schema::Current { migrated });
         }
         if found > newest {
@@ -129,6 +133,26 @@ fn migrate_by(
         txn.commit()?;
         migrated = true;
     }
+}
+
+/// Makes the tables that came within this schema and are not there yet.
+fn complete(db: &Database) -> Result<(), Fault> {
+    let known: BTreeSet<String> = {
+        let txn = db.begin_read()?;
+        let tables = txn.list_tables()?;
+        tables.map(|table| table.name().to_owned()).collect()
+    };
+    let late = [
+        &tables::PLUGIN as &dyn Table,
+        &tables::PLUGIN_KV,
+        &tables::PLUGIN_STATE,
+    ];
+    if late.iter().all(|table| known.contains(table.name())) {
+        return Ok(());
+    }
+    let txn = begin_write(db)?;
+    late.iter().try_for_each(|table| table.create(&txn))?;
+    Ok(txn.commit()?)
 }
 
 fn schema_of(db: &Database) -> Result<u32, Fault> {

@@ -14,6 +14,7 @@ use crate::catalog::RedbCatalog;
 use crate::disk::Disk;
 use crate::error::WriterEnd;
 use crate::keeper::Keeper;
+use crate::packages::{self, Packages};
 use crate::queue::{QUEUE_JOBS, Queue};
 use crate::rulebook;
 use crate::stats::{Histogram, StoreHealth};
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) watched: watch::Sender<u64>,
     pub(crate) outbox: watch::Sender<u64>,
     pub(crate) people: watch::Sender<u64>,
+    pub(crate) plugins: watch::Sender<u64>,
+    pub(crate) packages: Packages,
     pub(crate) writer_gone: watch::Sender<bool>,
     book: RwLock<Arc<Book>>,
     rules: RwLock<Rules>,
@@ -66,6 +69,7 @@ impl Shared {
         (samples, catalog, queue): (Samples, Arc<RedbCatalog>, Arc<Queue>),
         now: Timestamp,
     ) -> Shared {
+        let packages = Packages::new(options.plugins_dir());
         let shared = Shared {
             options,
             disk,
@@ -78,6 +82,8 @@ impl Shared {
             watched: watch::channel(0).0,
             outbox: watch::channel(0).0,
             people: watch::channel(book.people.revision()).0,
+            plugins: watch::channel(0).0,
+            packages,
             writer_gone: watch::channel(false).0,
             book: RwLock::new(Arc::new(book)),
             rules: RwLock::default(),
@@ -116,12 +122,23 @@ impl Shared {
         if before.people.revision() != now.people.revision() {
             self.people.send_replace(now.people.revision());
         }
+        if !Arc::ptr_eq(&before.plugins.records, &now.plugins.records) {
+            self.plugins.send_modify(|count| *count += 1);
+        }
         if before.watched != now.watched {
             self.watched.send_modify(|count| *count += 1);
         }
         if before.outbox_changes != now.outbox_changes {
             self.outbox.send_modify(|count| *count += 1);
         }
+    }
+
+    /// Removes packages of plugins that no record names.
+    pub(crate) fn tidy_packages(&self) {
+        self.packages.tidy(|| {
+            let book = self.book();
+            packages::named(book.plugins.records.values().map(|record| &**record))
+        });
     }
 
     fn merge_rules(&self) {

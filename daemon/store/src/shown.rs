@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use model::{
-    Binding, Channel, Condition, CredentialRecord, Delivery, Device, DownAfter, KeyRing, Policy,
-    Rule, SecretRecord, Selector, Tenant, TokenProof, TokenRecord, User,
+    Binding, Channel, Condition, CredentialRecord, Delivery, Device, DownAfter, KeyRing,
+    PluginRecord, PluginVersion, Policy, Rule, SecretRecord, Selector, Tenant, TokenProof,
+    TokenRecord, User,
 };
 use serde_json::{Value, json};
 
@@ -55,6 +56,29 @@ pub(crate) fn rule(rule: &Rule) -> Value {
         "condition": condition(&rule.condition),
         "note": rule.note,
         "revision": rule.revision,
+    })
+}
+
+pub(crate) fn plugin(plugin: &PluginRecord) -> Value {
+    let version = |version: &PluginVersion| {
+        json!({
+            "id": version.id,
+            "version": version.version,
+            "kind": version.kind,
+            "sha256": version.digest.hex(),
+            "signer": version.signer,
+            "asks": version.asks.0,
+        })
+    };
+    json!({
+        "name": plugin.name.as_str(),
+        "current": version(&plugin.current),
+        "previous": plugin.previous.as_ref().map(version),
+        "waiting": plugin.waiting.as_ref().map(version),
+        "granted": plugin.granted.0,
+        "settings": plugin.settings,
+        "enabled": plugin.enabled,
+        "revision": plugin.revision,
     })
 }
 

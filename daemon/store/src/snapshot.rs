@@ -1,22 +1,23 @@
 //! A copy of the store as of one instant, while it is in use.
 //!
 //! The segments are linked, and in the same moment a read of the file is begun:
-//! what it lists is what is linked. Its tables are then copied row by row into
+//! what it lists is what is linked. So are the packages of plugins that it names. Its tables are then copied row by row into
 //! a fresh file. (A copy of the file's bytes would be torn.)
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use model::Timestamp;
+use model::{Digest, Timestamp};
 use redb::backends::FileBackend;
 use redb::{Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
 
 use crate::disk::{self, begin_write};
 use crate::error::{Fault, ReadError, SnapshotError};
 use crate::shared::Shared;
-use crate::tables;
+use crate::{packages, tables};
 
 /// What a copy has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +60,19 @@ pub(crate) fn take(
         .open(&file);
     let created = created.map_err(io_error("create the copy", &file))?;
 
+    // none goes between the read that names it and its link
+    let packages = shared.packages.hold();
     let mut read = None;
     let segments = file.with_extension("samples").join("seg");
     let linked = shared.samples.snapshot(&segments, &mut || {
         read = Some(shared.disk.begin_read());
     })?;
     let read = read.unwrap_or_else(|| shared.disk.begin_read());
-    let counts = read.and_then(|txn| shared.disk.read(|| copy(&txn, created)));
+    let read = read.map_err(ReadError::from)?;
+    let digests = shared.disk.read(|| named(&read)).map_err(ReadError::from)?;
+    let package_bytes = packages.link(&digests, &file.with_extension("plugins"))?;
+    drop(packages);
+    let counts = shared.disk.read(|| copy(&read, created));
     let counts = counts.map_err(ReadError::from)?;
     let bytes = std::fs::metadata(&file).map_err(io_error("look at", &file))?;
     for folder in [&file, into] {
@@ -78,10 +85,17 @@ pub(crate) fn take(
     })?;
     Ok(SnapshotAbout {
         segments: linked.files.len(),
-        bytes: linked.bytes + bytes.len(),
+        bytes: linked.bytes + package_bytes + bytes.len(),
         at: now,
         ..seen
     })
+}
+
+/// The packages that the file's plugins need.
+fn named(txn: &ReadTransaction) -> Result<BTreeSet<Digest>, Fault> {
+    let mut records = Vec::new();
+    tables::PLUGIN.load(txn, |_, record| records.push(record))?;
+    Ok(packages::named(&records))
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {

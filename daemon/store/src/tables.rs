@@ -31,6 +31,9 @@
 //! | `answer` | digest | postcard `StoredAnswer` |
 //! | `facts` | device | postcard `Facts` |
 //! | `address` | host name | postcard `IpAddr`: the last one it was known to have |
+//! | `plugin` | name | postcard `PluginRecord` |
+//! | `plugin_kv` | (plugin, its key) | postcard `PluginValue`: what the plugin keeps for itself |
+//! | `plugin_state` | (plugin, device) | postcard bytes: the state of a plugin that judges, at most 64 KiB |
 //! | `group` | group | postcard [`KeptGroup`]: whose it is (`GroupKey`), a note of bytes (the postcard `Outcome` of the latest asking; empty: none is known), whether it is gone (a byte 1: its samples were deleted) |
 //! | `series` | (columns, 0, piece) | the series of these columns, see [`crate::columns`] |
 //! | `segment` | segment | postcard [`KeptSegment`]: tier (0 raw, 1 15m, 2 1h), span (0 fresh, 1 day, 2 month), ms of the first and of the last row, rows, samples, bytes, for each of the four kinds of metric its values and their bytes, CRC-32 of the index |
@@ -45,6 +48,15 @@
 //! does not exist. *Groups* (a device and a check), *columns* (what each value
 //! of a row is) and segments are listed here under the numbers that log and
 //! segments use for them.
+//!
+//! The packages of plugins are not in the file either: each is a file
+//! `<SHA-256 in hex>.sotp-plugin` in the directory `sotp.plugins/` beside
+//! `sotp.redb`. One that no record names counts for nothing.
+//!
+//! The three tables of plugins came within schema 3, so they may be absent: who
+//! opens the file makes them. A build from before them opens the file, leaves
+//! them alone and loses nothing, but knows no delivery to a plugin: let none
+//! wait before going back to it.
 //!
 //! The audit log is a chain: the hash of a line is the SHA-256 of these, one
 //! after the other: the ASCII text `sotp audit 1`; seq and ms as u64; actor and
@@ -68,8 +80,8 @@
 use std::net::IpAddr;
 
 use model::{
-    Alert, AuditRecord, CredentialRecord, Delivery, Device, Digest, Facts, KeyRing, Policy, Rule,
-    SecretRecord, SessionRecord, Tenant, TokenRecord, User,
+    Alert, AuditRecord, CredentialRecord, Delivery, Device, Digest, Facts, KeyRing, PluginRecord,
+    PluginValue, Policy, Rule, SecretRecord, SessionRecord, Tenant, TokenRecord, User,
 };
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +116,9 @@ pub(crate) const AUDIT_END: Kept<&str, AuditMark> = Kept::new("audit_end", 1);
 pub(crate) const ANSWER: Kept<&[u8], StoredAnswer> = Kept::new("answer", 1);
 pub(crate) const FACTS: Kept<u64, Facts> = Kept::new("facts", 1);
 pub(crate) const ADDRESS: Kept<&str, IpAddr> = Kept::new("address", 1);
+pub(crate) const PLUGIN: Kept<&str, PluginRecord> = Kept::new("plugin", 1);
+pub(crate) const PLUGIN_KV: Kept<(&str, &str), PluginValue> = Kept::new("plugin_kv", 1);
+pub(crate) const PLUGIN_STATE: Kept<(&str, u64), Vec<u8>> = Kept::new("plugin_state", 1);
 pub(crate) const GROUP: Kept<u32, KeptGroup> = Kept::new("group", 1);
 pub(crate) const SEGMENT: Kept<u64, KeptSegment> = Kept::new("segment", 1);
 
@@ -131,6 +146,9 @@ pub(crate) const ALL: &[&dyn Table] = &[
     &ANSWER,
     &FACTS,
     &ADDRESS,
+    &PLUGIN,
+    &PLUGIN_KV,
+    &PLUGIN_STATE,
     &GROUP,
     &SERIES,
     &SEGMENT,

@@ -28,7 +28,7 @@ use crate::queue::{Batch, QUEUE_NOTES, Task};
 use crate::shared::Shared;
 use crate::stats::StoreHealth;
 use crate::view::Ready;
-use crate::{alerts, answers, audit, outbox, people, sessions, tables, wipe};
+use crate::{alerts, answers, audit, outbox, people, plugins, sessions, tables, wipe};
 
 /// Sweeps that one commit makes up for, where commits are further apart than
 /// sweeps: as many as fit between two at the slowest setting.
@@ -731,6 +731,7 @@ impl Writer {
         outbox::sweep(change, rows, past)?;
         sessions::sweep(change, self.heard)?;
         answers::sweep(change, self.heard)?;
+        plugins::sweep(change, self.heard)?;
         let lines = self.heard.minus(self.shared.options.keep_audit);
         audit::sweep(change, rows, lines)
     }
@@ -777,12 +778,13 @@ impl Writer {
 }
 
 /// How many rows there are of what sweeps take away.
-fn sweepable(txn: &WriteTransaction) -> Result<[u64; 5], Fault> {
+fn sweepable(txn: &WriteTransaction) -> Result<[u64; 6], Fault> {
     Ok([
         txn.open_table(tables::ALERT_PAST.definition())?.len()?,
         txn.open_table(tables::DELIVERED.definition())?.len()?,
         txn.open_table(tables::SESSION.definition())?.len()?,
         txn.open_table(tables::ANSWER.definition())?.len()?,
+        txn.open_table(tables::PLUGIN_KV.definition())?.len()?,
         txn.open_table(tables::AUDIT.definition())?.len()?,
     ])
 }

@@ -8,6 +8,7 @@ mod life;
 mod migration;
 mod peek;
 mod people;
+mod plugins;
 mod power_loss;
 mod samples;
 mod secrets;
