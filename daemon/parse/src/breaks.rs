@@ -117,6 +117,16 @@ impl<'a> History<'a> {
                 older: older.map(|(at, values)| (*at, Cow::Borrowed(&**values))),
             };
         }
+        // behind them stand only those of plugins
+        let own = columns.series();
+        if previous.row.columns.series().starts_with(own) {
+            let head = |values: &'a [f64]| Cow::Borrowed(&values[..own.len().min(values.len())]);
+            return History {
+                at: previous.row.at,
+                values: head(&previous.row.values),
+                older: older.map(|(at, values)| (*at, head(values))),
+            };
+        }
         let places = places(&previous.row.columns, columns);
         let moved = |values: &[f64]| -> Cow<'a, [f64]> {
             let value = |place: &Option<usize>| {

@@ -18,6 +18,10 @@ pub(crate) struct Metric {
 
 /// The built-in metric called `name`.
 pub(crate) fn metric(name: &str) -> &'static Metric {
+    built_in(name).expect("this crate only asks for metrics that BUILT_IN_METRICS lists")
+}
+
+fn built_in(name: &str) -> Option<&'static Metric> {
     static METRICS: OnceLock<HashMap<&'static str, Metric>> = OnceLock::new();
     let all = METRICS.get_or_init(|| {
         let metrics = BUILT_IN_METRICS.iter().map(|info| {
@@ -30,7 +34,6 @@ pub(crate) fn metric(name: &str) -> &'static Metric {
         metrics.collect()
     });
     all.get(name)
-        .expect("this crate only asks for metrics that BUILT_IN_METRICS lists")
 }
 
 /// The series of the built-in metric called `name` with these labels.
@@ -94,27 +97,29 @@ impl<'a> Layout<'a> {
         self.groups.push(Group { owner, label });
     }
 
-    /// `previous` if it has exactly these columns, else new ones.
+    /// `previous` if it has exactly these columns, else new ones; of those that
+    /// `previous` begins with, before the columns of plugins, only the list is.
     pub(crate) fn columns(&self, previous: Option<&Arc<Columns>>) -> Arc<Columns> {
-        match previous {
-            Some(columns) if self.is(columns) => Arc::clone(columns),
-            Some(_) | None => Arc::new(self.build()),
+        let known = previous.and_then(|columns| Some((columns, self.begins(columns)?)));
+        match known {
+            Some((columns, count)) if count == columns.series().len() => Arc::clone(columns),
+            Some((columns, count)) => Arc::new(Columns::new(columns.series()[..count].to_vec())),
+            None => Arc::new(self.build()),
         }
     }
 
-    fn is(&self, columns: &Columns) -> bool {
+    /// How many columns there are, if `columns` begins with them.
+    fn begins(&self, columns: &Columns) -> Option<usize> {
         let mut rest = columns.series();
         for group in &self.groups {
             let metrics = &self.metrics[group.owner as usize];
-            let Some((head, tail)) = rest.split_at_checked(metrics.len()) else {
-                return false;
-            };
+            let (head, tail) = rest.split_at_checked(metrics.len())?;
             if !group.is(metrics, head) {
-                return false;
+                return None;
             }
             rest = tail;
         }
-        rest.is_empty()
+        Some(columns.series().len() - rest.len())
     }
 
     fn build(&self) -> Columns {
@@ -150,13 +155,14 @@ impl Group<'_> {
     }
 }
 
-/// The labels of `owner`'s things in `columns`, each once if its columns stand
-/// side by side.
+/// The labels of `owner`'s things in the built-in ones of `columns`, each once
+/// if its columns stand side by side.
 pub(crate) fn labels_of(columns: &Columns, owner: Owner) -> Vec<&str> {
     let name = owner.label().unwrap_or_default();
     let labels = columns
         .series()
         .iter()
+        .filter(|series| built_in(&series.metric).is_some())
         .filter_map(|series| series.labels.get(name));
     let mut labels: Vec<&str> = labels.collect();
     labels.dedup();

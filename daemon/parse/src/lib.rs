@@ -14,13 +14,18 @@
 //!   is marked so, and a step that the interface cannot have carried is marked
 //!   as well (`breaks`): a gap is true where a spike would be a lie;
 //! - what was not measured is NaN, never 0.
+//!
+//! What plugins read stands behind that in the same row (`plugins`), and what
+//! they are to read is laid out as tables here (`pivot`).
 
 mod breaks;
 mod host;
 mod interfaces;
 mod layout;
 mod ping;
+mod pivot;
 mod plan;
+mod plugins;
 mod snmp;
 mod system;
 mod text;
@@ -33,7 +38,9 @@ use model::{Breaks, Check, Failure, GroupKey, Outcome, PollReport, PollRow, Time
 
 pub use interfaces::MAX_INTERFACES;
 pub use ping::ping;
+pub use pivot::{NoTable, PivotColumn, Pivoted, pivot, pivot_table};
 pub use plan::snmp_plan;
+pub use plugins::{MAX_PLUGIN_COLUMNS, PluginPart, WithPlugins, with_plugins};
 pub use snmp::snmp;
 pub use text::safe_text;
 

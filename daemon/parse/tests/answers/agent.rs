@@ -245,7 +245,7 @@ impl Memory {
         self.keep(&report);
     }
 
-    fn keep(&mut self, report: &PollReport) {
+    pub(crate) fn keep(&mut self, report: &PollReport) {
         if let Some(row) = &report.row {
             let previous = self.reading.take().map(|old| in_columns_of(row, &old.row));
             self.reading = Some(Reading {

@@ -8,6 +8,7 @@
 )]
 
 mod agent;
+mod plugins;
 mod polls;
 mod properties;
 mod recordings;
