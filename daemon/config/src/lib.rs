@@ -10,7 +10,7 @@
 //!
 //! `settings` is the table of all settings and the file to open first. `key`
 //! makes structs, reader and reference of it, `kinds`, `web`, `network`,
-//! `access` and `backup` read single values, `table` walks TOML tables, `sense` checks values
+//! `access`, `backup` and `plugins` read single values, `table` walks TOML tables, `sense` checks values
 //! against each other.
 
 mod access;
@@ -18,6 +18,7 @@ mod backup;
 mod key;
 mod kinds;
 mod network;
+mod plugins;
 mod problem;
 mod read;
 mod rules;
@@ -32,13 +33,14 @@ mod web;
 pub use access::SocketRole;
 pub use backup::{BackupPlace, TimeOfDay};
 pub use key::KeyDoc;
+pub use plugins::TrustedKey;
 pub use problem::{Place, Problem, Problems};
 pub use read::{Effective, Loaded, Origin, read};
 pub use rules::read_rules;
 pub use secret::{Secret, SecretError, read_secret_file};
 pub use settings::{
     AccessSettings, ApiSettings, BackupSettings, DnsSettings, IcmpSettings, LogLevel, LogSettings,
-    MailSettings, OidcSettings, RulesSettings, ScheduleSettings, SecretsBackend, SecretsSettings,
-    SecretsWrap, SectionDoc, Settings, SnmpSettings, StoreSettings, Tls, VaultSettings,
-    sections_reference, settings_reference,
+    MailSettings, OidcSettings, PluginsSettings, RulesSettings, ScheduleSettings, SecretsBackend,
+    SecretsSettings, SecretsWrap, SectionDoc, Settings, SnmpSettings, StoreSettings, Tls,
+    VaultSettings, sections_reference, settings_reference,
 };

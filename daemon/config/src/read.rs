@@ -141,6 +141,7 @@ fn read_sections(mut root: TableReader<'_, '_>) -> Settings {
         rules: section(&mut root),
         mail: optional_section(&mut root),
         backup: optional_section(&mut root),
+        plugins: section(&mut root),
         log: section(&mut root),
     };
     root.finish(section_of_stray_key);

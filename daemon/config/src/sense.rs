@@ -4,7 +4,8 @@ use crate::backup::BackupPlace;
 use crate::problem::Mistake;
 use crate::settings::{
     AccessSettings, ApiSettings, BackupSettings, DnsSettings, IcmpSettings, MailSettings,
-    OidcSettings, SecretsBackend, SecretsWrap, Settings, SnmpSettings, Tls, VaultSettings,
+    OidcSettings, PluginsSettings, SecretsBackend, SecretsWrap, Settings, SnmpSettings, Tls,
+    VaultSettings,
 };
 use crate::table::Findings;
 use crate::units::show_duration;
@@ -32,6 +33,7 @@ pub(crate) fn check_sense(settings: &Settings, findings: &mut Findings) {
     if let Some(backup) = &settings.backup {
         check_backup(backup, findings);
     }
+    check_plugins(&settings.plugins, findings);
 }
 
 fn check_api(api: &ApiSettings, findings: &mut Findings) {
@@ -246,6 +248,19 @@ fn check_mail(mail: &MailSettings, findings: &mut Findings) {
         Mistake::new(
             format!("the first wait is {least}, but the longest is {most}"),
             "make retry_max at least retry_min",
+        )
+    });
+}
+
+fn check_plugins(plugins: &PluginsSettings, findings: &mut Findings) {
+    let mut names: Vec<&str> = plugins.trusted_keys.iter().map(|key| &*key.name).collect();
+    names.sort_unstable();
+    let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
+    findings.refuse_if(twice.is_some(), &["plugins.trusted_keys"], || {
+        let name = twice.map_or("", |pair| pair[0]);
+        Mistake::new(
+            format!("two keys have the name {name}"),
+            "give each a name of its own: it is shown as who made a plugin",
         )
     });
 }

@@ -16,6 +16,7 @@ use crate::kinds::{
     sender, size, socket_path, span, word,
 };
 use crate::network::network;
+use crate::plugins::{TrustedKey, trusted_key};
 use crate::problem::Mistake;
 use crate::web::{https_address, listener, origin, vault_path, web_address};
 
@@ -710,6 +711,34 @@ sections! {
         ), restart;
     }
 
+    /// Programs of yours and others that read, judge and tell: each in a sandbox,
+    /// and with no right that nobody granted.
+    [plugins] PluginsSettings {
+        /// Whether any runs. Without them everything else goes on.
+        enabled: bool = (true), flag(), restart;
+        /// Whose packages are installed: a name, and the public key that they sign
+        /// with, such as "acme: sotp-plugin-key ed25519 AAAA...".
+        trusted_keys: Vec<TrustedKey> = ([]), list(
+            trusted_key(),
+            0..=100,
+            "each can make what runs here; few should"
+        ), restart;
+        /// The packages that came with this daemon, to be installed by name. They
+        /// need no signature: only root can write there.
+        dir: PathBuf = ("/usr/share/sotp/plugins"), path(), restart;
+        /// All plugins together may have this much memory; beyond it their process
+        /// ends and is started again.
+        memory: u64 = ("1GiB"), size(
+            128 * MIB..=256 * GIB,
+            "their process itself takes some; one call may take 64 MiB"
+        ), restart;
+        /// Calls at once; 0 for one on each processor.
+        threads: usize = (0), count(
+            0..=1_024,
+            "they compute and never wait, so more than processors gains nothing"
+        ), restart;
+    }
+
     /// What the journal is told.
     [log] LogSettings {
         /// error, warn, info, debug (every poll) or trace (every packet).
@@ -771,6 +800,8 @@ pub struct Settings {
     pub mail: Option<MailSettings>,
     /// Backups that are made by themselves; `None`: none is.
     pub backup: Option<BackupSettings>,
+    /// What runs in a sandbox.
+    pub plugins: PluginsSettings,
     /// What the journal is told.
     pub log: LogSettings,
 }
@@ -794,6 +825,7 @@ impl Settings {
             self.rules.needs_restart(&new.rules),
             optional_needs_restart(&self.mail, &new.mail),
             optional_needs_restart(&self.backup, &new.backup),
+            self.plugins.needs_restart(&new.plugins),
             self.log.needs_restart(&new.log),
         ]
         .concat()
@@ -857,6 +889,7 @@ pub fn sections_reference() -> Vec<SectionDoc> {
         section_doc::<RulesSettings>(),
         optional_section_doc::<MailSettings>(),
         optional_section_doc::<BackupSettings>(),
+        section_doc::<PluginsSettings>(),
         section_doc::<LogSettings>(),
     ]
 }

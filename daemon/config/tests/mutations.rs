@@ -80,6 +80,7 @@ fn spoil() -> impl Strategy<Value = Spoil> {
         "[oidc]\n",
         "[vault]\n",
         "[backup]\n",
+        "[plugins]\n",
         "s3://",
         "https://",
         "secret://",

@@ -616,3 +616,24 @@ fn a_mebibyte_of_mistakes_is_told_in_seconds_and_not_in_full() {
     let keys: String = (0..20_000).map(|n| format!("k{n}=1\n")).collect();
     assert_eq!(load(keys).unwrap_err().0.len(), 1_001);
 }
+
+#[test]
+fn two_trusted_keys_have_two_names() {
+    let key = |first: char| {
+        let rest = "qCvmVpCkvtTExtDgM5VKCOLb9wkqKcYgdGxjZBqIF3I=";
+        format!("sotp-plugin-key ed25519 {first}{}", &rest[1..])
+    };
+    let keys = |a: &str, b: &str| {
+        let (first, second) = (key('q'), key('r'));
+        format!("[plugins]\ntrusted_keys = [\"{a}: {first}\", \"{b}: {second}\"]\n")
+    };
+    refused(
+        &keys("acme", "acme"),
+        "sotp.toml:2:1: plugins.trusted_keys: two keys have the name acme",
+    );
+    let plugins = load(keys("acme", "bolt")).unwrap().settings.plugins;
+    let names: Vec<&str> = plugins.trusted_keys.iter().map(|key| &*key.name).collect();
+    assert_eq!(names, ["acme", "bolt"]);
+    assert!(plugins.enabled);
+    assert_eq!((plugins.memory, plugins.threads), (1 << 30, 0));
+}
