@@ -11,6 +11,7 @@ use model::{
 
 use crate::availability::name_of;
 use crate::fault::{Fault, Faults};
+use crate::plugin::is_of_a_plugin;
 use crate::threshold::Plans;
 use crate::topology::Topology;
 use crate::verdict::{Draft, Verdict};
@@ -231,7 +232,7 @@ impl Engine {
 
     /// Sees that the clock was set back, or that it jumped ahead while somebody
     /// waited for something.
-    fn mind_the_clock(&mut self, now: Timestamp) {
+    pub(crate) fn mind_the_clock(&mut self, now: Timestamp) {
         if now.plus(CLOCK_STEP) < self.latest {
             self.forget_times(now);
         } else if self.wake().is_some_and(|due| due.plus(CLOCK_STEP) < now) {
@@ -374,13 +375,15 @@ impl Engine {
         }
     }
 
-    /// Gives open alerts the severity that their rule has now.
+    /// Gives open alerts the severity that their rule has now. Those of plugins
+    /// have the one that the plugin says.
     fn follow_rules(&mut self, draft: &mut Draft) {
         for fault in self.faults.all_mut() {
             let place = self
                 .rules
                 .binary_search_by(|rule| rule.name.cmp(&fault.alert.rule));
             if let Ok(place) = place
+                && !matches!(self.rules[place].condition, Condition::Plugin { .. })
                 && self.rules[place].severity != fault.alert.severity
             {
                 fault.alert.severity = self.rules[place].severity;
@@ -414,7 +417,10 @@ fn why_not_judged(fault: &Fault, rule: &Rule, watched: &Watched, place: usize) -
     let alert = &fault.alert;
     let still_fits = match &rule.condition {
         Condition::Availability { .. } => alert.labels.is_empty() && alert.value.is_none(),
-        Condition::Plugin { .. } => true,
+        Condition::Plugin { .. } => {
+            let was_cut_off = matches!(alert.state, AlertState::Unreachable { .. });
+            is_of_a_plugin(&alert.labels) && !was_cut_off
+        }
         Condition::Threshold { labels, .. } => {
             let carries = |(name, value): (&String, &String)| alert.labels.get(name) == Some(value);
             alert.value.is_some() && labels.iter().all(carries)
@@ -427,9 +433,8 @@ fn why_not_judged(fault: &Fault, rule: &Rule, watched: &Watched, place: usize) -
         return None;
     }
     let check = check_judged(&rule.condition);
-    if watched.device.wants(check) {
-        Some("device no longer selected by the rule".to_owned())
-    } else {
-        Some(format!("device no longer asked by {}", name_of(check)))
-    }
+    Some(match check.filter(|check| !watched.device.wants(*check)) {
+        None => "device no longer selected by the rule".to_owned(),
+        Some(check) => format!("device no longer asked by {}", name_of(check)),
+    })
 }

@@ -35,8 +35,8 @@
 //! Only what can prove something takes part: a parent that is disabled, deleted
 //! or judged by no availability rule is ignored. A device's *main* check is
 //! ICMP if an availability rule judges it by ICMP, else SNMP. Its other faults
-//! (a silent agent, a full disk) are held back while the main check says that
-//! it is down, because that is one fault and not two.
+//! (a silent agent, a full disk, what a plugin sees) are held back while the main
+//! check says that it is down, because that is one fault and not two.
 //!
 //! # Clocks
 //!
@@ -54,6 +54,7 @@
 mod availability;
 mod engine;
 mod fault;
+mod plugin;
 mod settle;
 mod side;
 mod threshold;
@@ -63,4 +64,5 @@ mod watched;
 mod words;
 
 pub use engine::{Engine, Reachability};
+pub use plugin::{PluginStatus, PluginVerdict};
 pub use verdict::Verdict;

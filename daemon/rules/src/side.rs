@@ -29,14 +29,14 @@ impl Engine {
             return;
         };
         let mut by_silence = None;
-        for &place in watched.side_rules.iter().chain(&watched.thresholds) {
+        for &place in watched.side_rules.iter().chain(&watched.value_rules) {
             let rule = &self.rules[place];
             let Some(faults) = self.faults.of_rule_mut(device, &rule.name) else {
                 continue;
             };
             for fault in faults.values_mut().filter(|fault| fault.is_pending()) {
                 if fault.by_silence {
-                    by_silence = Some(check_judged(&rule.condition));
+                    by_silence = check_judged(&rule.condition).or(by_silence);
                 }
                 if before.is_closed() {
                     fault.restart(draft.now);
@@ -87,7 +87,7 @@ impl Engine {
         let Some(watched) = self.devices.get(&device) else {
             return ripe;
         };
-        for &place in watched.side_rules.iter().chain(&watched.thresholds) {
+        for &place in watched.side_rules.iter().chain(&watched.value_rules) {
             let rule = &self.rules[place];
             let Some(faults) = self.faults.of_rule_mut(device, &rule.name) else {
                 continue;
@@ -122,7 +122,8 @@ impl Engine {
         }
         let check = check_judged(&self.rules[place].condition);
         let silence = if by_silence {
-            watched.group(check).silence
+            // what a plugin judged before a restart is proven by its next verdict
+            check.and_then(|check| watched.group(check).silence)
         } else if watched.known == Standing::Suspect {
             main.silence
         } else {
@@ -131,9 +132,11 @@ impl Engine {
         let Some(silence) = silence else {
             return Decision::Wait(None);
         };
-        let is_main = watched.main_check == Some(check);
+        let other = check.filter(|check| watched.main_check != Some(*check));
         let way = self.look_at_way(device, silence, true, draft);
-        if let Some(watched) = self.devices.get_mut(&device).filter(|_| !is_main) {
+        if let Some(watched) = self.devices.get_mut(&device)
+            && let Some(check) = other
+        {
             let waits = by_silence && matches!(way, Way::Unproven(_));
             watched.group_mut(check).set_waits(waits);
         }

@@ -342,7 +342,7 @@ impl Engine {
         let plan = self
             .plans
             .find(&reading.row.columns, &self.rules, &mut own.plan);
-        for &place in &watched.thresholds {
+        for &place in &watched.value_rules {
             let rule = &self.rules[place];
             let Some(limit) = Limit::of(rule) else {
                 continue;

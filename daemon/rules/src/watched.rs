@@ -260,8 +260,8 @@ pub(crate) struct Watched {
     pub(crate) main_rules: Vec<usize>,
     /// Availability by another check.
     pub(crate) side_rules: Vec<usize>,
-    /// Thresholds.
-    pub(crate) thresholds: Vec<usize>,
+    /// Thresholds, and what plugins judge.
+    pub(crate) value_rules: Vec<usize>,
     /// How it stood when it was last settled.
     pub(crate) known: Standing,
     /// Whether it answered before it fell silent, as far as that is decided.
@@ -278,7 +278,7 @@ impl Watched {
             main_check: None,
             main_rules: Vec::new(),
             side_rules: Vec::new(),
-            thresholds: Vec::new(),
+            value_rules: Vec::new(),
             known: Standing::Unknown,
             was_up: false,
             alarms: [None; 2],
@@ -290,17 +290,19 @@ impl Watched {
         let device = Arc::clone(&self.device);
         self.main_rules.clear();
         self.side_rules.clear();
-        self.thresholds.clear();
+        self.value_rules.clear();
         let mut available: [Vec<usize>; 2] = Default::default();
         for (place, rule) in rules.iter().enumerate() {
             let check = check_judged(&rule.condition);
-            if !device.wants(check) || !rule.judges(&device) {
+            let is_asked = check.is_none_or(|check| device.wants(check));
+            if !is_asked || !rule.judges(&device) {
                 continue;
             }
             match rule.condition {
-                Condition::Availability { .. } => available[index(check)].push(place),
-                Condition::Threshold { .. } => self.thresholds.push(place),
-                Condition::Plugin { .. } => {}
+                Condition::Availability { check, .. } => available[index(check)].push(place),
+                Condition::Threshold { .. } | Condition::Plugin { .. } => {
+                    self.value_rules.push(place);
+                }
             }
         }
         self.main_check = Check::ALL
@@ -324,7 +326,7 @@ impl Watched {
 
     /// Whether the rule at `place` judges it.
     pub(crate) fn is_judged_by(&self, place: usize) -> bool {
-        [&self.main_rules, &self.side_rules, &self.thresholds]
+        [&self.main_rules, &self.side_rules, &self.value_rules]
             .iter()
             .any(|places| places.contains(&place))
     }
@@ -353,12 +355,12 @@ impl Watched {
     }
 }
 
-/// The check that brings what `condition` judges.
-pub(crate) fn check_judged(condition: &Condition) -> Check {
+/// The check that brings what `condition` judges; `None`: whatever there is.
+pub(crate) fn check_judged(condition: &Condition) -> Option<Check> {
     match condition {
-        Condition::Availability { check, .. } => *check,
-        Condition::Threshold { metric, .. } => check_of(metric),
-        Condition::Plugin { .. } => Check::Snmp,
+        Condition::Availability { check, .. } => Some(*check),
+        Condition::Threshold { metric, .. } => Some(check_of(metric)),
+        Condition::Plugin { .. } => None,
     }
 }
 

@@ -15,7 +15,7 @@ use model::{
     NotificationEvent, Outcome, PollRow, Reading, Rule, RuleName, RuleSource, Selector, SeriesKey,
     Severity, Timestamp,
 };
-use rules::{Engine, Reachability, Verdict};
+use rules::{Engine, PluginStatus, PluginVerdict, Reachability, Verdict};
 
 /// 2026-11-21T03:00:00Z: second 0 of every story.
 const START_MS: u64 = 1_795_230_000_000;
@@ -144,6 +144,28 @@ pub(crate) fn above(name: &str, metric: &str, limit: f64, hold: u64, clear: Opti
     rule(name, condition)
 }
 
+/// What the plugin `flaps` judges.
+pub(crate) fn judged_by_plugin(name: &str) -> Rule {
+    let condition = Condition::Plugin {
+        plugin: "flaps".to_owned(),
+    };
+    Rule {
+        source: RuleSource::Plugin,
+        ..rule(name, condition)
+    }
+}
+
+/// A plugin's judgement of something with this key.
+pub(crate) fn verdict(key: &str, status: PluginStatus, severity: Severity) -> PluginVerdict {
+    PluginVerdict {
+        key: key.to_owned(),
+        status,
+        severity,
+        summary: format!("{key} is {status:?}"),
+        value: None,
+    }
+}
+
 /// What is seen, or done.
 #[derive(Clone)]
 pub(crate) enum Seen {
@@ -160,6 +182,8 @@ pub(crate) enum Seen {
     Agent(&'static [(&'static str, &'static str, f64)]),
     /// SNMP: the same while a table could not be read.
     AgentInPart(&'static [(&'static str, &'static str, f64)]),
+    /// The plugin behind the rule `flaps` judges: keys and what it says of them.
+    Judged(&'static [(&'static str, PluginStatus)]),
     /// ICMP: an answer with this share of the probes lost.
     Loss(f64),
     /// The daemon starts again, from what is stored.
@@ -296,6 +320,12 @@ impl Teller {
                 self.agent(now, name, values, partial);
                 return;
             }
+            Seen::Judged(keys) => {
+                let of = |(key, status): &(&str, _)| verdict(key, *status, Severity::Warning);
+                let verdicts: Vec<PluginVerdict> = keys.iter().map(of).collect();
+                self.judged(now, name, &verdicts);
+                return;
+            }
             Seen::Restart => {
                 self.restart(now);
                 return;
@@ -321,6 +351,19 @@ impl Teller {
             self.reading(group, now, columns, &[up, loss])
         });
         self.report(group, now, Duration::ZERO, failure, reading.as_ref(), now);
+    }
+
+    /// The plugin behind the rule `flaps` judges a device.
+    pub(crate) fn judged(
+        &mut self,
+        now: Timestamp,
+        name: &str,
+        verdicts: &[PluginVerdict],
+    ) -> Verdict {
+        let rule = RuleName("flaps".to_owned());
+        let device = self.site.id(name);
+        let verdict = self.engine.observe_plugin(&rule, device, verdicts, now);
+        self.take(verdict, now)
     }
 
     fn agent(&mut self, at: Timestamp, name: &str, values: &[(&str, &str, f64)], partial: bool) {
@@ -488,10 +531,11 @@ fn subject(site: &Site, alert: &Alert) -> String {
         name
     };
     let rule = &alert.rule.0;
-    match (rule.as_str(), alert.labels.get("interface")) {
+    let of = alert.labels.get("interface").or(alert.labels.get("key"));
+    match (rule.as_str(), of) {
         ("device-down", _) => name.to_owned(),
         (_, None) => format!("{name}/{rule}"),
-        (_, Some(interface)) => format!("{name}/{rule}({interface})"),
+        (_, Some(of)) => format!("{name}/{rule}({of})"),
     }
 }
 
