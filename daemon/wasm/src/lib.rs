@@ -1,6 +1,33 @@
 //! Plugins that are WebAssembly components.
+//!
+//! - [`inspect`] says what a component is, [`componentize`] makes one of what
+//!   the SDK built; neither runs anything of it.
+//! - [`compile`] makes machine code of it, in a process of its own; [`key`]
+//!   says which engine that code fits.
+//! - [`Engine::load`] links code with what is granted and nothing else;
+//!   [`Component`] answers calls, each in a fresh instance with limits on
+//!   processor time, time, memory, stack, what it asks and what it returns.
+//!
+//! The contract is `sdk/wit/v1`. A component does no input and output of its
+//! own: there is no WASI here.
 
-use contract::{Call, Ended, Fault, Grants, Kind, Limits, Plugin, Session};
+mod bindings;
+mod code;
+mod code_memory;
+mod component;
+mod convert;
+mod engine;
+mod explain;
+mod host;
+mod inspect;
+mod settings;
+mod ticker;
+
+use contract::Kind;
+
+pub use component::Component;
+pub use engine::{Engine, compile, key};
+pub use inspect::{componentize, inspect};
 
 /// What can be said of a component without running it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,92 +40,9 @@ pub struct About {
     pub imports: Vec<String>,
 }
 
-/// Looks at a component; runs nothing of it.
-///
-/// # Errors
-///
-/// Says why this is no component of the contract.
-pub fn inspect(_component: &[u8]) -> Result<About, Fault> {
-    Err(not_yet())
-}
-
-/// Makes a component of a core module that the SDK built.
-///
-/// # Errors
-///
-/// Says what is wrong with the module.
-pub fn componentize(_module: &[u8]) -> Result<Vec<u8>, Fault> {
-    Err(not_yet())
-}
-
 /// How a component is compiled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compiling {
     /// Quickly, and with places in the source where its author built it so.
     pub for_its_author: bool,
-}
-
-/// Compiles a component to code that [`Engine::load`] takes. Takes seconds and
-/// much memory: in a process of its own.
-///
-/// # Errors
-///
-/// Says why it cannot be compiled.
-pub fn compile(_component: &[u8], _how: Compiling) -> Result<Vec<u8>, Fault> {
-    Err(not_yet())
-}
-
-/// What compiled code fits: the engine's version and settings.
-#[must_use]
-pub fn key(_how: Compiling) -> String {
-    String::new()
-}
-
-/// Runs components.
-#[derive(Debug)]
-pub struct Engine {}
-
-impl Engine {
-    /// An engine, with the thread that ends what runs too long.
-    ///
-    /// # Errors
-    ///
-    /// Says what the system refused.
-    pub fn new(_how: Compiling) -> Result<Engine, Fault> {
-        Err(not_yet())
-    }
-
-    /// Loads what [`compile`] made, and tries an instance.
-    ///
-    /// # Safety-relevant
-    ///
-    /// `code` is run as it is: it must be what [`compile`] gave.
-    ///
-    /// # Errors
-    ///
-    /// Says why it cannot be run: other settings, another contract, an import
-    /// that is not granted.
-    pub fn load(
-        &self,
-        _code: &[u8],
-        _kind: Kind,
-        _grants: &Grants,
-        _limits: &Limits,
-    ) -> Result<Component, Fault> {
-        Err(not_yet())
-    }
-}
-
-/// A component that is loaded.
-#[derive(Debug)]
-pub struct Component {}
-
-impl Plugin for Component {
-    fn call(&self, _call: Call, session: Session) -> Ended {
-        session.end(Err(not_yet().into()), contract::Usage::default())
-    }
-}
-
-fn not_yet() -> Fault {
-    Fault::new(contract::FaultClass::Load, "not built yet")
 }
