@@ -35,7 +35,6 @@ pub fn build(folder: &Path, release: bool) -> Result<Built, Vec<Problem>> {
             took: None,
         });
     }
-    #[expect(clippy::disallowed_methods, reason = "how long cargo took, for its user")]
     let began = Instant::now();
     let module = cargo(folder, release).map_err(|problem| vec![problem])?;
     let module = std::fs::read(&module).map_err(|error| {
@@ -74,15 +73,22 @@ fn cargo(folder: &Path, release: bool) -> Result<PathBuf, Problem> {
             .with_hint("a plugin in Rust needs Rust: https://rustup.rs")
     })?;
     if !output.status.success() {
-        return Err(Problem::new("cargo could not build the plugin; what it says is above")
-            .with_hint(format!("if it lacks the target: rustup target add {TARGET}")));
+        return Err(
+            Problem::new("cargo could not build the plugin; what it says is above").with_hint(
+                format!("if it lacks the target: rustup target add {TARGET}"),
+            ),
+        );
     }
     let said = String::from_utf8_lossy(&output.stdout);
     let modules = said.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let files = message.get("filenames")?.as_array()?.clone();
-        let files = files.into_iter().filter_map(|file| Some(PathBuf::from(file.as_str()?)));
-        files.into_iter().find(|file| file.extension().is_some_and(|e| e == "wasm"))
+        let files = files
+            .into_iter()
+            .filter_map(|file| Some(PathBuf::from(file.as_str()?)));
+        files
+            .into_iter()
+            .find(|file| file.extension().is_some_and(|e| e == "wasm"))
     });
     modules.last().ok_or_else(|| {
         Problem::new("cargo built no WebAssembly module")

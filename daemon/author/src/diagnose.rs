@@ -94,11 +94,21 @@ fn shown(
         }
     }
     for caller in trace {
-        let _ = writeln!(text, "{margin} {} called from {}", painter.dim("="), plain(caller));
+        let _ = writeln!(
+            text,
+            "{margin} {} called from {}",
+            painter.dim("="),
+            plain(caller)
+        );
     }
     if let Some(hint) = hint {
         let word = painter.strong("help");
-        let _ = writeln!(text, "{margin} {} {word}: {}", painter.dim("="), plain(hint));
+        let _ = writeln!(
+            text,
+            "{margin} {} {word}: {}",
+            painter.dim("="),
+            plain(hint)
+        );
     }
     text
 }
@@ -161,7 +171,11 @@ mod tests {
     #[test]
     fn a_mistake_is_shown_with_its_line_and_a_caret() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("main.rhai"), "fn parse(input) {\n\tguage(1);\n}\n").unwrap();
+        std::fs::write(
+            folder.path().join("main.rhai"),
+            "fn parse(input) {\n\tguage(1);\n}\n",
+        )
+        .unwrap();
         let mut wrong = Fault::new(FaultClass::Load, "Function not found: guage");
         wrong.place = Some(Place {
             file: "main.rhai".to_owned(),
@@ -193,7 +207,10 @@ error: Function not found: guage
                 column: 1,
             });
             let said = fault(&wrong, folder.path(), PLAIN);
-            assert!(!said.contains('\x1b') && said.lines().count() == 2, "{said}");
+            assert!(
+                !said.contains('\x1b') && said.lines().count() == 2,
+                "{said}"
+            );
         }
     }
 }

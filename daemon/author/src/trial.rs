@@ -59,7 +59,6 @@ impl Report {
 ///
 /// The plugin cannot be loaded, or does not say what it is.
 pub fn run(package: &Package, wanted: &dyn Fn(&str) -> bool) -> Result<Report, Fault> {
-    #[expect(clippy::disallowed_methods, reason = "how long it took, for its author")]
     let began = Instant::now();
     let load = load_of(package)?;
     let plugin = plugin::load_here(&load)?;
