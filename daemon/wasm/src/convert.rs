@@ -231,3 +231,44 @@ cases!(c::Ask, poller::Ask,
 cases!(c::Answer, poller::Answer,
     bare {} same { Text Error } turn { Snmp SnmpTable Http Extension });
 cases!(c::Next, poller::Next, bare {} same {} turn { More Done });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_of_snmp_comes_back() {
+        use c::SnmpValue as V;
+        let values = vec![
+            V::Integer(-1),
+            V::Unsigned32(1),
+            V::Counter32(2),
+            V::Counter64(3),
+            V::TimeTicks(4),
+            V::Octets(c::Octets(vec![5])),
+            V::ObjectId(c::Oid(vec![1, 3])),
+            V::IpAddress(1, 2, 3, 4),
+            V::Opaque(c::Octets(vec![6])),
+            V::Null,
+            V::NoSuchObject,
+            V::NoSuchInstance,
+            V::EndOfMibView,
+        ];
+        let there: Vec<snmp::Value> = values.clone().turn();
+        let back: Vec<c::SnmpValue> = there.turn();
+        assert_eq!(back, values);
+    }
+
+    #[test]
+    fn columns_keep_their_memory() {
+        let cells = c::Cells::Octets(vec![c::Octets(vec![1, 2, 3]); 100]);
+        let c::Cells::Octets(octets) = &cells else {
+            unreachable!()
+        };
+        let place = octets.as_ptr().addr();
+        let snmp::Cells::Octets(octets) = cells.turn() else {
+            unreachable!()
+        };
+        assert_eq!(octets.as_ptr().addr(), place);
+    }
+}

@@ -47,6 +47,7 @@ pub fn key(how: Compiling) -> String {
 #[derive(Debug)]
 pub struct Engine {
     engine: Engined,
+    is_pooled: bool,
     key: String,
     ticker: Arc<Ticker>,
 }
@@ -68,14 +69,22 @@ impl Engine {
     ///
     /// Says what the system refused.
     pub fn new(how: Compiling) -> Result<Engine, Fault> {
-        let engine = settings::runner(how)?;
+        let (engine, is_pooled) = settings::runner(how)?;
         let ticker = Ticker::start(engine.clone())
             .map_err(|error| no(format!("no thread for the engine: {error}")))?;
         Ok(Engine {
             engine: Engined(engine),
+            is_pooled,
             key: settings::key(how),
             ticker: Arc::new(ticker),
         })
+    }
+
+    /// Whether instances come from a pool. Without one, because the process may
+    /// not have the addresses, everything works and calls cost more.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.is_pooled
     }
 
     /// Loads what [`compile`] made, and tries an instance.

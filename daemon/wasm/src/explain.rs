@@ -122,7 +122,7 @@ fn is_the_authors(file: &str) -> bool {
         "/rustc/",
         "/library/",
         "/registry/src/",
-        "/sdk/rust/",
+        "/sdk/rust/src/",
         "/rust/deps/",
     ]
     .iter()

@@ -101,6 +101,13 @@ impl ResourceLimiter for Space {
         Ok(true)
     }
 
+    /// The pool's or the guest's own end of memory. Guests that are told so
+    /// rarely make sense of it: the call ends.
+    fn memory_grow_failed(&mut self, error: Error) -> Result<()> {
+        let message = format!("it wanted more memory than there is: {error}");
+        Err(Error::new(Fault::new(FaultClass::Memory, message)))
+    }
+
     fn table_growing(&mut self, now: usize, wanted: usize, _: Option<usize>) -> Result<bool> {
         let all = (self.elements - now.min(self.elements)).saturating_add(wanted);
         if all > TABLE_ELEMENTS {

@@ -41,7 +41,7 @@ const GUARD: u64 = 32 << 20;
 
 /// Who wants an engine.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+enum Purpose {
     Compile,
     /// With a pool of instances.
     Run,
@@ -59,7 +59,11 @@ fn has_many_addresses() -> bool {
 }
 
 /// The one function that makes settings.
-pub(crate) fn config(how: Compiling, purpose: Purpose) -> Config {
+fn config(how: Compiling, purpose: Purpose) -> Config {
+    config_for(how, purpose, has_many_addresses())
+}
+
+fn config_for(how: Compiling, purpose: Purpose, many_addresses: bool) -> Config {
     let mut config = Config::new();
     let details = if how.for_its_author {
         WasmBacktraceDetails::Enable
@@ -79,7 +83,7 @@ pub(crate) fn config(how: Compiling, purpose: Purpose) -> Config {
         .wasm_backtrace_details(details)
         .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES))
         .memory_guard_size(GUARD);
-    if has_many_addresses() {
+    if many_addresses {
         config.memory_reservation(RESERVATION);
     } else {
         config
@@ -130,11 +134,13 @@ pub(crate) fn compiler(how: Compiling) -> Result<wasmtime::Engine, Fault> {
     wasmtime::Engine::new(&config(how, Purpose::Compile)).map_err(no_engine)
 }
 
-/// An engine that runs.
-pub(crate) fn runner(how: Compiling) -> Result<wasmtime::Engine, Fault> {
-    wasmtime::Engine::new(&config(how, Purpose::Run))
-        .or_else(|_| wasmtime::Engine::new(&config(how, Purpose::RunWithoutPool)))
-        .map_err(no_engine)
+/// An engine that runs, and whether it has a pool.
+pub(crate) fn runner(how: Compiling) -> Result<(wasmtime::Engine, bool), Fault> {
+    if let Ok(engine) = wasmtime::Engine::new(&config(how, Purpose::Run)) {
+        return Ok((engine, true));
+    }
+    let engine = wasmtime::Engine::new(&config(how, Purpose::RunWithoutPool));
+    engine.map(|engine| (engine, false)).map_err(no_engine)
 }
 
 fn no_engine(error: wasmtime::Error) -> Fault {
@@ -204,5 +210,27 @@ mod tests {
             for_its_author: true,
         };
         assert_ne!(key(for_its_author), key(how));
+    }
+
+    #[test]
+    fn code_fits_with_and_without_a_pool_where_addresses_are_few_and_where_not() {
+        let text = "(component (core module $m (memory 1) (func (export \"f\")))
+            (core instance (instantiate $m)))";
+        let component = wat::parse_str(text).unwrap();
+        let how = Compiling::default();
+        for many in [false, true] {
+            let compiler = wasmtime::Engine::new(&config_for(how, Purpose::Compile, many));
+            let code = compiler.unwrap().precompile_component(&component).unwrap();
+            for purpose in [Purpose::Run, Purpose::RunWithoutPool] {
+                let engine = wasmtime::Engine::new(&config_for(how, purpose, many)).unwrap();
+                let loaded = crate::code_memory::component(&engine, &code).unwrap();
+                let mut store = wasmtime::Store::new(&engine, ());
+                store.set_epoch_deadline(1);
+                let linker = wasmtime::component::Linker::new(&engine);
+                linker.instantiate(&mut store, &loaded).unwrap();
+                let other = wasmtime::Engine::new(&config_for(how, purpose, !many)).unwrap();
+                assert!(crate::code_memory::component(&other, &code).is_err());
+            }
+        }
     }
 }

@@ -12,8 +12,10 @@ use wasmtime::Engine;
 /// How often a guest looks at its time, and so how much longer than allowed it
 /// may run.
 const TICK: Duration = Duration::from_millis(2);
-/// Ticks without a call until the hand rests: the next call wakes it.
-const RESTLESS: u32 = 500;
+/// Ticks without a call until the hand rests: the next call wakes it. Few, as
+/// most daemons call a plugin now and then; more than one, as under load there
+/// is a call at nearly every tick and waking costs more than ticking.
+const RESTLESS: u32 = 3;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -96,5 +98,32 @@ fn tick(engine: &Engine, shared: &Shared) {
         }
         shared.rests.store(false, Ordering::SeqCst);
         idle = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !is_so() {
+            assert!(began.elapsed() < Duration::from_secs(10), "not {what}");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn the_hand_rests_without_calls_and_moves_again_with_one() {
+        let ticker = Ticker::start(Engine::default()).unwrap();
+        let rests = || ticker.shared.rests.load(Ordering::SeqCst);
+        for _ in 0..20 {
+            wait_for("at rest", rests);
+            let running = ticker.busy();
+            wait_for("moving", || !rests());
+            drop(running);
+        }
     }
 }

@@ -65,9 +65,18 @@ pub(crate) fn grants() -> Grants {
     }
 }
 
-/// The guest, loaded with the limits of a parser.
+/// The limits of a parser, on a machine that may be slow and busy.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        cpu_ms: 1_000,
+        wall_ms: 60_000,
+        ..Limits::of(Kind::Parser)
+    }
+}
+
+/// The guest, loaded with those limits.
 pub(crate) fn guest() -> Component {
-    guest_with(&Limits::of(Kind::Parser))
+    guest_with(&limits())
 }
 
 pub(crate) fn guest_with(limits: &Limits) -> Component {
@@ -152,11 +161,15 @@ pub(crate) fn fault(ended: Ended) -> Fault {
 /// The fault of one behaviour, after which the component works on.
 #[track_caller]
 pub(crate) fn breaks(source: &str, number: u64, class: FaultClass) -> Fault {
-    let limits = Limits::of(Kind::Parser);
-    let guest = guest();
-    let fault = fault(call(&guest, &limits, source, number));
+    breaks_in(&guest(), source, number, class)
+}
+
+#[track_caller]
+pub(crate) fn breaks_in(guest: &Component, source: &str, number: u64, class: FaultClass) -> Fault {
+    let limits = limits();
+    let fault = fault(call(guest, &limits, source, number));
     assert_eq!(fault.class, class, "{source}: {fault:?}");
-    assert_eq!(value(&call(&guest, &limits, "honest", 7)), 7.0, "{source}");
+    assert_eq!(value(&call(guest, &limits, "honest", 7)), 7.0, "{source}");
     fault
 }
 
