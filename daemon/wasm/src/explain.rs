@@ -123,6 +123,7 @@ fn is_the_authors(file: &str) -> bool {
         "/library/",
         "/registry/src/",
         "/sdk/rust/src/",
+        "sotp-plugin/src/",
         "/rust/deps/",
     ]
     .iter()

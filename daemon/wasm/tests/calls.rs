@@ -3,18 +3,18 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use common::{
-    FOR_ITS_AUTHOR, breaks, call, code, fault, grants, guest, guest_with, limits, output, parse,
-    ports, session, session_with, value,
+    FOR_ITS_AUTHOR, breaks, call, code, fault, grants, guest, limits, output, parse, ports,
+    session, session_with, value,
 };
 use contract::{
     Call, Failure, Fault, FaultClass, HostAnswer, HostAsk, HostCalls, Kind, Limits, Oid, Payload,
     Plugin, PluginError, Reply, SnmpValue, Varbind,
 };
-use wasm::Engine;
+use wasm::{Compiling, Engine};
 
 #[test]
 fn an_honest_table_is_read_row_by_row() {
@@ -128,7 +128,7 @@ fn a_component_that_needs_more_than_it_may_have_is_not_loaded() {
         memory: 64 << 10,
         ..limits()
     };
-    let code = code(wasm::Compiling::default());
+    let code = code(Compiling::default());
     let loaded = common::ENGINE.load(code, Kind::Parser, &grants(), &limits);
     assert_eq!(loaded.unwrap_err().class, FaultClass::Memory);
 }
@@ -269,6 +269,69 @@ fn a_daemon_that_fails_ends_the_call_with_its_fault() {
         (fault.class, fault.message.as_str()),
         (FaultClass::HostDied, "the daemon is gone")
     );
+}
+
+/// A daemon that answers nobody before everybody has asked or was turned away.
+struct Crowd {
+    here: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Crowd {
+    const ALL: usize = 70;
+
+    fn one_more(&self) -> MutexGuard<'_, usize> {
+        let mut here = self.here.lock().expect("nobody panics here");
+        *here += 1;
+        self.changed.notify_all();
+        here
+    }
+}
+
+impl HostCalls for Crowd {
+    fn ask(&self, _: HostAsk) -> Result<HostAnswer, Fault> {
+        let here = self.one_more();
+        let all = self.changed.wait_while(here, |here| *here < Crowd::ALL);
+        drop(all.expect("nobody panics here"));
+        Ok(HostAnswer::Value(None))
+    }
+}
+
+#[test]
+fn more_calls_at_once_than_there_is_room_for_are_turned_away() {
+    // an engine of its own: the other tests take no room in its pool
+    let engine = Engine::new(Compiling::default()).unwrap();
+    let limits = limits();
+    let code = code(Compiling::default());
+    let guest = engine.load(code, Kind::Parser, &grants(), &limits).unwrap();
+    // what it describes is known: checking a result takes no further room
+    let described = guest.call(Call::Describe, session(&limits));
+    assert!(described.result.is_ok());
+    let crowd = Arc::new(Crowd {
+        here: Mutex::new(0),
+        changed: Condvar::new(),
+    });
+    let turned_away = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..Crowd::ALL)
+            .map(|_| {
+                let session = session_with(&limits, crowd.clone());
+                let (guest, crowd) = (&guest, &crowd);
+                scope.spawn(move || {
+                    let call = parse("kv read", Payload::Text(String::new()));
+                    let Err(Failure::Fault(fault)) = guest.call(call, session).result else {
+                        return 0;
+                    };
+                    drop(crowd.one_more());
+                    assert_eq!(fault.class, FaultClass::Busy, "{fault:?}");
+                    1
+                })
+            })
+            .collect();
+        let ended = threads.into_iter().map(|thread| thread.join().unwrap());
+        ended.sum::<usize>()
+    });
+    assert_eq!(turned_away, Crowd::ALL - 64);
+    assert_eq!(value(&call(&guest, &limits, "honest", 7)), 7.0);
 }
 
 #[test]
