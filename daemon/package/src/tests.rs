@@ -777,6 +777,19 @@ proptest! {
     }
 
     #[test]
+    fn reading_a_package_with_a_damaged_archive_never_panics(
+        at in 0_usize..4_000, with in prop::collection::vec(any::<u8>(), 1..24),
+    ) {
+        let main: Entry<'_> = ("main.rhai", tar::EntryType::Regular, b"1");
+        let manifest: Entry<'_> = ("plugin.toml", tar::EntryType::Regular, MANIFEST.as_bytes());
+        let mut tar = tar_of(&[manifest, main]);
+        let end = (at + with.len()).min(tar.len());
+        let at = at.min(end);
+        tar.splice(at..end, with);
+        let _ = Package::read(&package_of(&tar));
+    }
+
+    #[test]
     fn reading_a_manifest_never_panics(text in "\\PC{0,300}") {
         let _ = Manifest::parse("plugin.toml", &text);
     }
