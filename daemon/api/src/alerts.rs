@@ -99,7 +99,7 @@ pub(crate) struct AlertDetail {
 
 /// Whether the caller sees an alert. Devices stay in the inventory for as long
 /// as their alerts do; if one did not, the alert would be the appliance's.
-fn sees(caller: &Caller, inventory: &Inventory, alert: &Alert) -> bool {
+pub(crate) fn sees(caller: &Caller, inventory: &Inventory, alert: &Alert) -> bool {
     match inventory.device(alert.device) {
         Some(device) => caller.on_device(Permission::AlertsRead, device),
         None => caller.holds_everywhere(Permission::AlertsRead),

@@ -45,8 +45,10 @@ pub trait Plugins: Send + Sync + 'static {
     /// What can be installed from the daemon's own directory, by id.
     fn bundled(&self) -> Later<Result<Vec<BundledPlugin>, PluginRefused>>;
 
-    /// Installs one, or a newer version of one. `name` is by default its id.
-    /// Whatever asks for more than is granted waits for it.
+    /// Installs one, or a newer version of one. `name` is by default its id,
+    /// which may be neither `bundled` nor `dev`, nor begin with `dev.`: the API
+    /// refuses a `name` that is. Goes on even if nobody waits for it any more,
+    /// as all that changes something. Whatever asks for more than is granted waits for it.
     fn install(
         &self,
         by: By,

@@ -45,6 +45,9 @@ mod outbox;
 mod page;
 mod patch;
 mod places;
+mod plugin_bench;
+mod plugin_views;
+mod plugins;
 mod policy;
 mod problem;
 mod proxies;
@@ -114,6 +117,10 @@ use telemetry::Telemetry;
 /// Imports that go on at once: their tables are the only large bodies, so this
 /// bounds what bodies take in memory. Nobody has more than one of them.
 const IMPORTS_AT_ONCE: usize = 2;
+
+/// Packages of plugins that are read at once, each in memory. Nobody has more
+/// than one of them.
+const PACKAGES_AT_ONCE: usize = 2;
 
 /// Requests at once whose body is read before their handler runs: those that
 /// are signed or have an `Idempotency-Key`. Bounds what these take in memory.
@@ -187,6 +194,7 @@ struct Shared {
     telemetry: Telemetry,
     rollups: Rollups,
     imports: Places,
+    packages: Places,
     buffers: Places,
     histories: Places,
     streams: Arc<Semaphore>,
@@ -228,6 +236,7 @@ impl Api {
             telemetry: Telemetry::default(),
             rollups: Rollups::default(),
             imports: Places::new(IMPORTS_AT_ONCE, 1),
+            packages: Places::new(PACKAGES_AT_ONCE, 1),
             buffers: Places::new(BUFFERED_AT_ONCE, BUFFERED_OF_ONE),
             histories: Places::new(HISTORIES_AT_ONCE, HISTORIES_OF_ONE),
             streams: Arc::new(Semaphore::new(1)),
@@ -272,6 +281,11 @@ impl Api {
     /// Places for the imports that may go on at once.
     fn imports(&self) -> &Places {
         &self.0.imports
+    }
+
+    /// Places for the packages of plugins that may come at once.
+    fn packages(&self) -> &Places {
+        &self.0.packages
     }
 
     /// Places for the requests whose body is read beforehand.

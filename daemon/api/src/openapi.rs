@@ -88,6 +88,7 @@ fn tags() -> Vec<Tag> {
             "secrets",
             "What lets us into other things: set here, never shown again",
         ),
+        ("plugins", "What runs in a sandbox: read, judge, tell, plan"),
         ("audit", "Who did what"),
         ("daemon", "The daemon itself"),
     ]

@@ -104,7 +104,7 @@ impl FromRequest<Api> for MaybeJson {
             let body = read_body(request, JSON_BYTES, patience(api)).await?;
             return match body.is_empty() {
                 true => Ok(MaybeJson(None)),
-                false => Err(wrong_type("none", &["application/json"])),
+                false => Err(wrong_type(&HeaderMap::new(), &["application/json"])),
             };
         }
         let Json(value) = Json::from_request(request, api).await?;
@@ -134,18 +134,29 @@ impl FromRequest<Api> for Csv {
 }
 
 fn expect_type(headers: &HeaderMap, known: &[&str]) -> Result<(), Problem> {
-    let given = headers
-        .get(header::CONTENT_TYPE)
-        .map_or("none", |value| value.to_str().unwrap_or("unreadable"));
-    let essence = given.split(';').next().unwrap_or_default().trim();
+    match is_of_type(headers, known) {
+        true => Ok(()),
+        false => Err(wrong_type(headers, known)),
+    }
+}
+
+/// Whether the body is of one of these types.
+pub(crate) fn is_of_type(headers: &HeaderMap, known: &[&str]) -> bool {
+    let essence = type_of(headers).split(';').next().unwrap_or_default();
+    let essence = essence.trim();
     known
         .iter()
         .any(|known| known.eq_ignore_ascii_case(essence))
-        .then_some(())
-        .ok_or_else(|| wrong_type(given, known))
 }
 
-fn wrong_type(given: &str, known: &[&str]) -> Problem {
+fn type_of(headers: &HeaderMap) -> &str {
+    let given = headers.get(header::CONTENT_TYPE);
+    given.map_or("none", |value| value.to_str().unwrap_or("unreadable"))
+}
+
+/// The body is of none of the types that are known.
+pub(crate) fn wrong_type(headers: &HeaderMap, known: &[&str]) -> Problem {
+    let given = type_of(headers);
     Problem::new(
         Kind::MediaType,
         format!(
@@ -180,7 +191,11 @@ pub(crate) fn patience(api: &Api) -> Duration {
 }
 
 /// The whole body, if it is not too large and comes within `patience`.
-async fn read_body(request: Request, limit: usize, patience: Duration) -> Result<Bytes, Problem> {
+pub(crate) async fn read_body(
+    request: Request,
+    limit: usize,
+    patience: Duration,
+) -> Result<Bytes, Problem> {
     let body = request.into_body();
     let stated = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if stated > limit {

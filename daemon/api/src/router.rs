@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 use crate::gate::{self, Guard};
 use crate::{
     Api, alerts, answer, audit, backups, credentials, devices, health, import, interfaces, me,
-    metrics, oidc, openapi, outbox, policy, roles, rules, secret_key, secret_routes, series,
-    sessions, setup, setup_page, status, tenants, tokens, users,
+    metrics, oidc, openapi, outbox, plugin_bench, plugins, policy, roles, rules, secret_key,
+    secret_routes, series, sessions, setup, setup_page, status, tenants, tokens, users,
 };
 
 /// What an operation says of who may use it.
@@ -238,9 +238,38 @@ fn resources() -> OpenApiRouter<Api> {
             needs(P::BackupsWrite),
             routes!(backups::stream_backup),
         ))
+        .merge(extensions())
         .routes(guarded(needs(P::StatusRead), routes!(status::get_status)))
         .routes(guarded(Guard::SelfService, routes!(openapi::get_openapi)));
     OpenApiRouter::default().nest("/api/v1", resources)
+}
+
+/// Plugins, and what their authors need.
+fn extensions() -> OpenApiRouter<Api> {
+    let (read, write) = (Guard::Needs(P::PluginsRead), Guard::Needs(P::PluginsWrite));
+    OpenApiRouter::default()
+        .routes(guarded(read, routes!(plugins::list_plugins)))
+        .routes(guarded(read, routes!(plugins::list_bundled_plugins)))
+        .routes(guarded_secret(write, routes!(plugins::install_plugin)))
+        .routes(guarded(read, routes!(plugins::get_plugin)))
+        .routes(guarded(write, routes!(plugins::remove_plugin)))
+        .routes(guarded(
+            Guard::Needs(P::PluginsGrant),
+            routes!(plugins::grant_plugin),
+        ))
+        .routes(guarded(write, routes!(plugins::enable_plugin)))
+        .routes(guarded(write, routes!(plugins::disable_plugin)))
+        .routes(guarded(write, routes!(plugins::roll_back_plugin)))
+        .routes(guarded(write, routes!(plugins::set_plugin)))
+        .routes(guarded(read, routes!(plugins::get_plugin_log)))
+        .routes(guarded(
+            write,
+            routes!(plugin_bench::put_dev_plugin, plugin_bench::end_dev_plugin),
+        ))
+        .routes(guarded(write, routes!(plugin_bench::renew_dev_plugin)))
+        .routes(guarded(write, routes!(plugin_bench::try_plugin)))
+        .routes(guarded(write, routes!(plugin_bench::plan_of_plugin)))
+        .routes(guarded(write, routes!(plugin_bench::ask_device)))
 }
 
 /// What a browser is shown.

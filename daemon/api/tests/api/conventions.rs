@@ -11,17 +11,19 @@ use crate::matrix::{Furnished, furnished};
 const TAKES_ANYTHING: &str = "GET /api/v1/oidc/callback";
 
 /// Changes of something that has no revision: one's own password and codes,
-/// what was measured, and what is ended at once.
-const WITHOUT_REVISION: [&str; 9] = [
+/// what was measured, plugins that are being written, and what is ended at once.
+const WITHOUT_REVISION: [&str; 11] = [
     "DELETE /api/v1/devices/{device}/metrics",
     "DELETE /api/v1/me/session",
     "DELETE /api/v1/me/sessions/{id}",
     "DELETE /api/v1/me/totp",
+    "DELETE /api/v1/plugins/dev/{name}",
     "DELETE /api/v1/sessions/{id}",
     "DELETE /api/v1/users/{name}/sessions",
     "DELETE /api/v1/users/{name}/totp",
     "PUT /api/v1/me/password",
     "PUT /api/v1/me/totp",
+    "PUT /api/v1/plugins/dev/{name}",
 ];
 
 struct Operation {

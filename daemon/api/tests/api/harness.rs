@@ -34,6 +34,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::plugins::FakePlugins;
+
 /// What time it is in these tests.
 pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -49,6 +51,7 @@ pub(crate) struct FakeDaemon {
     pub(crate) panics: Mutex<bool>,
     pub(crate) new_key: Mutex<Option<WrappingKey>>,
     pub(crate) backups: Mutex<Option<Arc<FakeBackups>>>,
+    pub(crate) plugins: Mutex<Option<Arc<FakePlugins>>>,
 }
 
 /// Makes backups of nothing.
@@ -63,7 +66,7 @@ pub(crate) struct FakeBackups {
 
 pub(crate) type Piece = Result<Bytes, String>;
 
-fn later<T: Send + 'static>(value: T) -> Later<T> {
+pub(crate) fn later<T: Send + 'static>(value: T) -> Later<T> {
     Box::pin(std::future::ready(value))
 }
 
@@ -191,6 +194,19 @@ impl Daemon for FakeDaemon {
         backups.map(|backups| backups as Arc<dyn Backups>)
     }
 
+    fn plugins(&self) -> Option<Arc<dyn api::Plugins>> {
+        let plugins = self.plugins.lock().unwrap().clone();
+        plugins.map(|plugins| plugins as Arc<dyn api::Plugins>)
+    }
+
+    fn metric_described(&self, name: &str) -> Option<api::Described> {
+        (name == "acme_battery_volts").then(|| api::Described {
+            kind: MetricKind::Gauge,
+            unit: "V".into(),
+            help: "What the battery gives.".into(),
+        })
+    }
+
     fn mail_recipients(&self) -> Option<Vec<String>> {
         self.recipients.lock().unwrap().clone()
     }
@@ -261,6 +277,7 @@ pub(crate) async fn served_with(limits: Limits) -> Served {
         panics: Mutex::default(),
         new_key: Mutex::default(),
         backups: Mutex::new(Some(Arc::default())),
+        plugins: Mutex::new(Some(Arc::default())),
     });
     let api = Api::new(
         store.clone(),

@@ -22,6 +22,7 @@ mod oidc;
 mod once;
 mod others;
 mod people;
+mod plugins;
 mod scopes;
 mod secret_values;
 mod secure;

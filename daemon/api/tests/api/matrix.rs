@@ -82,6 +82,8 @@ pub(crate) async fn furnished() -> Furnished {
         ("/users/{name}", format!("{CANARY}-person")),
         ("/tenants/{name}", "default".to_owned()),
         ("/tokens/{id}", token),
+        ("/plugins/{name}", "acme-ups".to_owned()),
+        ("/dev/{name}", "acme-ups".to_owned()),
         ("/runs/{id}", "1".to_owned()),
         (
             "/sessions/{id}",
@@ -180,6 +182,7 @@ fn is_the_appliance_s(method: &str, path: &str) -> bool {
         "notify",
         "audit/verify",
         "backups",
+        "plugins",
     ];
     let resource = path.strip_prefix("/api/v1/").unwrap_or_default();
     whole.iter().any(|whole| resource.starts_with(whole))
