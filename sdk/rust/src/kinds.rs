@@ -565,3 +565,90 @@ macro_rules! export_poller {
         };
     };
 }
+
+impl remediation::Plan {
+    /// A plan without steps.
+    #[must_use]
+    pub fn new(summary: impl Into<String>, risk: remediation::Risk) -> remediation::Plan {
+        remediation::Plan {
+            summary: summary.into(),
+            risk,
+            steps: Vec::new(),
+            verify: Vec::new(),
+        }
+    }
+
+    /// Adds a step.
+    #[must_use]
+    pub fn step(mut self, step: remediation::Step) -> remediation::Plan {
+        self.steps.push(step);
+        self
+    }
+
+    /// Adds what must hold in the end.
+    #[must_use]
+    pub fn check(mut self, check: remediation::Check) -> remediation::Plan {
+        self.verify.push(check);
+        self
+    }
+}
+
+impl remediation::Step {
+    /// A step on a device: it ends the plan when it fails, has 30 s, and is not
+    /// done twice.
+    #[must_use]
+    pub fn new(
+        device_id: &str,
+        id: &str,
+        title: impl Into<String>,
+        action: remediation::Action,
+    ) -> remediation::Step {
+        remediation::Step {
+            id: id.to_owned(),
+            device_id: device_id.to_owned(),
+            title: title.into(),
+            action,
+            undo: None,
+            on_failure: remediation::OnFailure::Abort,
+            idempotent: false,
+            timeout_s: 30,
+        }
+    }
+
+    /// What takes it back; it is taken back when it fails.
+    #[must_use]
+    pub fn or_undo(mut self, action: remediation::Action) -> remediation::Step {
+        self.undo = Some(action);
+        self.on_failure = remediation::OnFailure::Undo;
+        self
+    }
+}
+
+impl remediation::Action {
+    /// Sets an INTEGER.
+    #[must_use]
+    pub fn set(oid: &str, number: i32) -> remediation::Action {
+        remediation::Action::SnmpSet(vec![Varbind {
+            name: crate::oid(oid),
+            value: Value::Integer(number),
+        }])
+    }
+}
+
+impl remediation::Check {
+    /// A value that must be so, within a minute.
+    #[must_use]
+    pub fn new(
+        query: impl Into<String>,
+        comparison: remediation::Comparison,
+        threshold: f64,
+    ) -> remediation::Check {
+        remediation::Check {
+            query: query.into(),
+            comparison,
+            threshold,
+            hold_s: 0,
+            within_s: 60,
+        }
+    }
+}

@@ -108,8 +108,8 @@ pub mod prelude {
     };
     pub use crate::snmp_types::{Oid, Table, Varbind};
     pub use crate::{
-        Descriptor, Device, Error, Event, Notifier, Output, Parser, Poller, Remediation, Result,
-        Rule, Scalar, Series, Severity, TableRow, config, inventory, kv, now, oid, series,
+        Descriptor, Device, Error, Event, Notifier, Output, Parser, Point, Poller, Remediation,
+        Result, Rule, Scalar, Series, Severity, TableRow, config, inventory, kv, now, oid, series,
     };
     pub use crate::{debug, error, info, trace, warn};
     pub use crate::{

@@ -1,0 +1,42 @@
+//! What hangs at a port that feeds it is turned off and on again
+//! (POWER-ETHERNET-MIB, RFC 3621).
+
+use sotp_plugin::prelude::*;
+
+/// pethPsePortAdminEnable
+const ADMIN_ENABLE: &str = "1.3.6.1.2.1.105.1.1.1.3";
+
+struct PoeCycle;
+
+impl Remediation for PoeCycle {
+    fn decide(incident: Incident, history: Vec<Stage>) -> Result<Decision> {
+        if !history.is_empty() {
+            return Ok(Decision::Escalate(
+                "it was turned off and on already".into(),
+            ));
+        }
+        let Some(port) = incident.attr("poe_port") else {
+            return Ok(Decision::GiveUp("the alert names no poe_port".into()));
+        };
+        let switch = &incident.device.id;
+        let admin = format!("{ADMIN_ENABLE}.1.{port}");
+        let (off, on) = (Action::set(&admin, 2), Action::set(&admin, 1));
+        let up = Check {
+            within_s: 180,
+            ..Check::new("icmp_up", Comparison::Eq, 1.0)
+        };
+        let plan = Plan::new(format!("Turn port {port} off and on again"), Risk::Medium)
+            .step(Step::new(switch, "off", "Power off", off).or_undo(on.clone()))
+            .step(Step::new(
+                switch,
+                "wait",
+                "Let it discharge",
+                Action::WaitS(10),
+            ))
+            .step(Step::new(switch, "on", "Power on", on))
+            .check(up);
+        Ok(Decision::Run(plan))
+    }
+}
+
+export_remediation!(PoeCycle);
