@@ -2,9 +2,10 @@
 //! them.
 //!
 //! When a limit ends a call, Rhai forgets where it was: the error carries the
-//! place of the outermost call, that is nothing. So the trail of the call
-//! ([`crate::running`]) says where it was, and for a limit of time the loop
-//! around that place is what is blamed.
+//! place of the outermost call, that is nothing. Calls are pure, so such a call
+//! is run once more by an engine that notes where it is (which costs half as
+//! much again, too much for every call), and for a limit of time the loop
+//! around that place is blamed.
 
 use contract::{Failure, Fault, FaultClass, Place};
 use rhai::{AST, ASTNode, Engine, EvalAltResult, Expr, Position, Stmt};
@@ -12,6 +13,22 @@ use rhai::{AST, ASTNode, Engine, EvalAltResult, Expr, Position, Stmt};
 use crate::lint::{meant, signatures};
 use crate::prelude::{Thrown, line_and_column};
 use crate::running::Running;
+
+/// Whether an error does not say where it was, or who called: a limit's.
+pub(crate) fn is_vague(error: &EvalAltResult, running: &Running) -> bool {
+    match &running.fault {
+        Some(ending) => ending
+            .at
+            .is_none_or(|(at, level)| at.is_none() || level > 1),
+        None => error.is_system_exception(),
+    }
+}
+
+/// Whether two faults are of one sort: what is slow runs out of either time.
+pub(crate) fn is_the_same(a: FaultClass, b: FaultClass) -> bool {
+    let is_time = |class| matches!(class, FaultClass::Cpu | FaultClass::Time);
+    a == b || is_time(a) && is_time(b)
+}
 
 /// What is known of a script's source.
 pub(crate) struct Blame {
@@ -187,12 +204,16 @@ impl Blame {
     }
 }
 
+/// A value in a message: as much of it as one reads.
 fn shown(value: &rhai::Dynamic) -> String {
+    const LETTERS: usize = 400;
     let text = value.to_string();
+    let cut: String = text.chars().take(LETTERS).collect();
+    let dots = if cut.len() < text.len() { "..." } else { "" };
     if value.is_string() {
-        format!("{text:?}")
+        format!("{cut:?}{dots}")
     } else {
-        text
+        cut + dots
     }
 }
 
@@ -249,8 +270,7 @@ fn too_large(what: &str) -> Fault {
 
 fn not_found(signature: &str) -> Fault {
     let (name, types) = signature.split_once(" (").unwrap_or((signature, ")"));
-    let types = types.trim_end_matches(')');
-    let types = types_renamed(types);
+    let types = types_renamed(types.strip_suffix(')').unwrap_or(types));
     let is_word = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
     if !is_word {
         let message = format!("`{name}` does not work on ({types})");
@@ -303,27 +323,35 @@ fn property(text: &str, engine: &Engine) -> Fault {
     }
 }
 
-/// The loop to blame when time is over: the outermost endless one, by its
-/// condition, that the call is in; else the innermost around the innermost
-/// place. Returns how many calls out it stands as well.
+/// The loop to blame when time is over: the outermost of those that by their
+/// condition never end; else the innermost `while`, since a `for` comes to an
+/// end; else the innermost `for`. Returns how many calls out it stands as well.
 fn blamed_loop(ast: &AST, places: &[Position]) -> Option<(usize, Position)> {
-    let mut nearest = None;
-    let mut endless = None;
-    for (depth, at) in places.iter().enumerate() {
-        let loops = loops_around(ast, *at);
-        if let (None, Some((at, _))) = (nearest, loops.last()) {
-            nearest = Some((depth, *at));
-        }
-        if let Some((at, _)) = loops.iter().find(|(_, endless)| *endless) {
-            endless = Some((depth, *at));
-        }
-    }
-    endless.or(nearest)
+    let around = |(depth, at): (usize, &Position)| {
+        let loops = loops_around(ast, *at).into_iter().rev();
+        loops.map(move |(at, ending)| (depth, at, ending))
+    };
+    // from the inside out
+    let loops: Vec<(usize, Position, Loop)> = places.iter().enumerate().flat_map(around).collect();
+    let never = loops
+        .iter()
+        .rev()
+        .find(|(.., ending)| *ending == Loop::Never);
+    let perhaps = || loops.iter().find(|(.., ending)| *ending == Loop::Perhaps);
+    let blamed = never.or_else(perhaps).or_else(|| loops.first());
+    blamed.map(|(depth, at, _)| (*depth, *at))
 }
 
-/// The loops around a place, from the outside in, and whether each has a
-/// condition that never fails.
-fn loops_around(ast: &AST, at: Position) -> Vec<(Position, bool)> {
+/// Whether a loop ends.
+#[derive(Clone, Copy, PartialEq)]
+enum Loop {
+    Never,
+    Perhaps,
+    Surely,
+}
+
+/// The loops around a place, from the outside in.
+fn loops_around(ast: &AST, at: Position) -> Vec<(Position, Loop)> {
     let mut longest = Vec::new();
     let mut depth = 0;
     ast.walk(&mut |path| {
@@ -337,12 +365,16 @@ fn loops_around(ast: &AST, at: Position) -> Vec<(Position, bool)> {
     longest
 }
 
-fn as_loop(node: &ASTNode) -> Option<(Position, bool)> {
-    let always = |guard: &Expr| matches!(guard, Expr::Unit(_) | Expr::BoolConstant(true, _));
+fn as_loop(node: &ASTNode) -> Option<(Position, Loop)> {
+    let guarded = |guard: &Expr| match guard {
+        Expr::Unit(_) | Expr::BoolConstant(true, _) => Loop::Never,
+        _ => Loop::Perhaps,
+    };
     match node {
-        ASTNode::Stmt(Stmt::While(flow, at)) => Some((*at, always(&flow.expr))),
-        ASTNode::Stmt(Stmt::Do(flow, _, at)) => Some((*at, always(&flow.expr))),
-        ASTNode::Stmt(Stmt::For(_, at)) => Some((*at, false)),
+        ASTNode::Stmt(Stmt::While(flow, at) | Stmt::Do(flow, _, at)) => {
+            Some((*at, guarded(&flow.expr)))
+        }
+        ASTNode::Stmt(Stmt::For(_, at)) => Some((*at, Loop::Surely)),
         _ => None,
     }
 }

@@ -80,7 +80,7 @@ pub(crate) fn name_of(value: &Dynamic) -> String {
         "()" => "nothing, ()".to_owned(),
         "i64" => "integer".to_owned(),
         "f64" => "float".to_owned(),
-        "rhai::types::immutable_string::ImmutableString" => "text".to_owned(),
+        "string" => "text".to_owned(),
         other => other.rsplit("::").next().unwrap_or(other).to_owned(),
     }
 }

@@ -20,7 +20,7 @@ mod prelude;
 mod reference;
 mod running;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use contract::{
     Call, Ended, Failure, Fault, FaultClass, Grants, Kind, MetricDescriptor, Next, Plugin, Reply,
@@ -33,14 +33,17 @@ pub use reference::reference;
 use blame::Blame;
 use running::Running;
 
-/// Stack that a thread needs which calls a script. Untouched pages cost
-/// nothing; deeply nested values need it.
-pub const STACK_BYTES: usize = 16 << 20;
+/// Stack that a thread needs which calls a script: values within values may
+/// be as deep as they may be large, and Rhai recurses over them. Untouched
+/// pages cost nothing.
+pub const STACK_BYTES: usize = 64 << 20;
 
 /// A script that is compiled.
 pub struct Script {
     kind: Kind,
     engine: Engine,
+    /// For calls that a limit ended, to see where.
+    tracing: OnceLock<Engine>,
     ast: AST,
     blame: Blame,
     described: Mutex<Option<Described>>,
@@ -147,8 +150,9 @@ impl Script {
             return (prelude::default_reply(function, &running), running);
         }
         running.describing = function == "describe";
+        let kept = values.clone();
         let Some((result, mut running)) =
-            running::with(running, || self.function(function, values))
+            running::with(running, || self.function(&self.engine, function, values))
         else {
             unreachable!("the call is this thread's until it is taken back")
         };
@@ -158,9 +162,16 @@ impl Script {
                 return (Err(fault.into()), running);
             }
             Some(Err(error)) => {
+                let is_vague = blame::is_vague(&error, &running);
                 let failure = self
                     .blame
                     .failure(*error, &running, &self.engine, &self.ast);
+                let failure = match failure {
+                    Failure::Fault(fault) if is_vague => {
+                        self.traced(fault, function, kept, &running).into()
+                    }
+                    failure => failure,
+                };
                 return (Err(failure), running);
             }
             Some(Ok(value)) => value,
@@ -187,15 +198,33 @@ impl Script {
             .any(|function| function.name == name && function.params.len() == arguments)
     }
 
+    /// A fault whose place is not known, with its place, if it happens again.
+    fn traced(&self, fault: Fault, function: &str, values: Vec<Dynamic>, call: &Running) -> Fault {
+        let engine = self.tracing.get_or_init(|| engine::tracing(self.kind));
+        let again = Box::new(call.again());
+        let ended = running::with(again, || self.function(engine, function, values));
+        if let Some((Some(Err(error)), again)) = ended
+            && let Failure::Fault(traced) = self.blame.failure(*error, &again, engine, &self.ast)
+            && blame::is_the_same(fault.class, traced.class)
+        {
+            return Fault {
+                class: fault.class,
+                message: fault.message,
+                ..traced
+            };
+        }
+        self.blame.in_function(fault, function)
+    }
+
     fn function(
         &self,
+        engine: &Engine,
         name: &str,
         arguments: Vec<Dynamic>,
     ) -> Result<Dynamic, Box<rhai::EvalAltResult>> {
         let options = CallFnOptions::new().eval_ast(false);
         let mut scope = Scope::new();
-        self.engine
-            .call_fn_with_options(options, &mut scope, &self.ast, name, arguments)
+        engine.call_fn_with_options(options, &mut scope, &self.ast, name, arguments)
     }
 }
 
@@ -223,6 +252,7 @@ fn build(file: &str, source: &str, kind: Kind) -> Result<Script, Fault> {
         kind,
         blame: Blame::new(file, &ast),
         engine,
+        tracing: OnceLock::new(),
         ast,
         described: Mutex::new(None),
     })

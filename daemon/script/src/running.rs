@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contract::{
-    Fault, FaultClass, MetricDescriptor, Nanos, Octets, Output, RuleDescriptor, Session, Usage,
-    Verdict,
+    Fault, FaultClass, HostAnswer, HostAsk, HostCalls, MetricDescriptor, Nanos, Octets, Output,
+    RuleDescriptor, Session, Usage, Verdict,
 };
 use nix::time::{ClockId, clock_gettime};
 use rhai::Position;
@@ -163,8 +163,8 @@ fn thread_cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Where each function that is being called is: Rhai forgets it when a limit
-/// ends the call.
+/// Where each function that is being called is, if the engine traces: Rhai
+/// forgets it when a limit ends the call.
 #[derive(Default)]
 pub(crate) struct Trail {
     levels: Vec<Position>,
@@ -216,6 +216,44 @@ impl Running {
     }
 }
 
+impl Running {
+    /// The same call once more, to see where it ends: with a quarter of the
+    /// time, and a host that knows nothing, which the call was to be asked for
+    /// by then.
+    pub(crate) fn again(&self) -> Running {
+        let session = &self.session;
+        let mut limits = session.limits().clone();
+        limits.cpu_ms = (limits.cpu_ms / 4).max(1);
+        limits.wall_ms = limits.wall_ms.min(limits.cpu_ms);
+        let (grants, settings) = (session.grants().clone(), session.settings().clone());
+        let host = Arc::new(Ignorant);
+        let session = Session::new(session.now(), limits, grants, Arc::new(settings), host);
+        Running {
+            at: self.at,
+            describing: self.describing,
+            metrics: Arc::clone(&self.metrics),
+            response: self.response.clone(),
+            ..Running::new(session)
+        }
+    }
+}
+
+/// Knows nothing.
+struct Ignorant;
+
+impl HostCalls for Ignorant {
+    fn ask(&self, ask: HostAsk) -> Result<HostAnswer, Fault> {
+        Ok(match ask {
+            HostAsk::KvGet(_) => HostAnswer::Value(None),
+            HostAsk::KvKeys { .. } => HostAnswer::Keys(Vec::new()),
+            HostAsk::Device(_) => HostAnswer::Device(None),
+            HostAsk::Fact { .. } => HostAnswer::Fact(None),
+            HostAsk::Links(_) => HostAnswer::Links(Vec::new()),
+            HostAsk::Query { .. } => HostAnswer::Series(Ok(Vec::new())),
+        })
+    }
+}
+
 /// Runs `call` with `running` as this thread's call. A panic of the engine ends
 /// the call and nothing else: `None`.
 pub(crate) fn with<T>(
@@ -248,4 +286,9 @@ pub(crate) fn is_over(operations: u64) -> bool {
 /// Notes where the call is.
 pub(crate) fn step(level: usize, at: Position) {
     current(|running| running.trail.step(level, at));
+}
+
+/// Notes that the call is back from a function of this level.
+pub(crate) fn left(level: usize) {
+    current(|running| running.trail.level = level.saturating_sub(1));
 }
