@@ -80,10 +80,9 @@ pub(crate) fn judge(change: &mut Change<'_>, judgement: &Judgement) -> Result<()
     let wanted = judgement.deliveries.iter().filter(to_queue).count();
     let parked = queued + wanted - change.book.queued.len();
     if parked > 0 {
-        let limit = outbox::MAX_QUEUED;
         tracing::warn!(
             parked,
-            "{limit} deliveries wait already: new notifications are parked, to be retried by hand"
+            "too many deliveries wait already: new notifications are parked, to be retried by hand"
         );
     }
     let highest = judgement.alerts.iter().map(|alert| alert.id.0);

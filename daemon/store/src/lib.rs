@@ -54,7 +54,7 @@ mod view;
 mod wipe;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,8 +62,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use model::{
-    Alert, AlertId, By, CredentialName, CredentialRecord, Delivery, Device, DeviceDraft, DeviceId,
-    Facts, GroupKey, OutboxId, Outcome, Reading, Rule, RuleName, SecretRecord, Timestamp,
+    Alert, AlertId, By, Channel, CredentialName, CredentialRecord, Delivery, Device, DeviceDraft,
+    DeviceId, Facts, GroupKey, OutboxId, Outcome, Reading, Rule, RuleName, SecretRecord, Timestamp,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -77,7 +77,7 @@ pub use columns::MAX_COLUMNS;
 pub use credentials::MAX_CREDENTIALS;
 pub use error::{OpenError, ReadError, Refusal, SnapshotError, StoreError, WriteError, WriterEnd};
 pub use inventory::{Inventory, MAX_DEVICE_BYTES, MAX_DEVICES, MAX_PARENTS};
-pub use outbox::{MAX_DELIVERED, MAX_PARKED, MAX_QUEUED, OutboxAsk};
+pub use outbox::{MAX_DELIVERED, MAX_PARKED, MAX_QUEUED, MAX_QUEUED_PER_PLUGIN, OutboxAsk};
 pub use packages::PackageError;
 pub use peek::key_ring_of;
 pub use people::{MAX_PERSON_BYTES, MAX_TENANTS, MAX_TOKENS, MAX_USERS, People};
@@ -845,6 +845,18 @@ impl Store {
     #[must_use]
     pub fn outbox_due(&self, now: Timestamp, limit: usize) -> Vec<Delivery> {
         outbox::due(&self.shared.book(), now, limit)
+    }
+
+    /// Deliveries that wait to go over one of the channels that `wants` names,
+    /// whenever they are due, oldest first.
+    pub fn outbox_waiting(&self, limit: usize, wants: impl Fn(&Channel) -> bool) -> Vec<Delivery> {
+        outbox::waiting(&self.shared.book(), limit, wants)
+    }
+
+    /// How many deliveries wait for each notifier plugin.
+    #[must_use]
+    pub fn outbox_of_plugins(&self) -> BTreeMap<String, usize> {
+        outbox::waiting_for_plugins(&self.shared.book())
     }
 
     /// When the next delivery is to be tried.

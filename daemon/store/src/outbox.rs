@@ -1,9 +1,10 @@
 //! What is to be told, until it is told: queued deliveries in memory and in
 //! one table, parked and delivered ones in tables of their own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{By, Delivery, DeliveryState, OutboxId, TenantName, Timestamp};
+use model::{By, Channel, Delivery, DeliveryState, OutboxId, TenantName, Timestamp};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use crate::audit::{self, Line};
@@ -12,9 +13,16 @@ use crate::error::{Fault, Refusal};
 use crate::record::Kept;
 use crate::{shown, tables};
 
-/// Deliveries that can wait: they are in memory. A notification beyond it is
-/// parked at once, which is shown, rather than keeping its alert out.
+/// Mails that can wait: they are in memory. A notification beyond it is parked
+/// at once, which is shown, rather than keeping its alert out.
 pub const MAX_QUEUED: usize = 20_000;
+
+/// Deliveries that can wait for one notifier plugin: one that is broken takes no
+/// room from mail or from the others.
+pub const MAX_QUEUED_PER_PLUGIN: usize = 5_000;
+
+/// Deliveries that can wait in all; beyond it, none of a plugin's are queued.
+const MAX_QUEUED_IN_ALL: usize = 2 * MAX_QUEUED;
 
 /// Parked deliveries that are kept: the oldest go first.
 pub const MAX_PARKED: u64 = 20_000;
@@ -52,12 +60,29 @@ pub(crate) fn enqueue(change: &mut Change<'_>, delivery: &Delivery) -> Result<Ou
         id,
         ..delivery.clone()
     };
-    if change.book.queued.len() >= MAX_QUEUED {
+    if let Some(limit) = full(&change.book, &delivery.channel) {
         delivery.state = DeliveryState::Parked;
-        delivery.last_error = Some(format!("{MAX_QUEUED} deliveries were waiting before it"));
+        delivery.last_error = Some(format!("{limit} deliveries were waiting before it"));
     }
     keep(change, delivery)?;
     Ok(id)
+}
+
+/// The limit, if no more deliveries over `channel` can wait.
+fn full(book: &Book, channel: &Channel) -> Option<usize> {
+    let (limit, is_one): (usize, fn(&Channel, &Channel) -> bool) = match channel {
+        Channel::Mail { .. } => (MAX_QUEUED, |one, _| matches!(one, Channel::Mail { .. })),
+        Channel::Plugin { .. } if book.queued.len() >= MAX_QUEUED_IN_ALL => {
+            return Some(MAX_QUEUED_IN_ALL);
+        }
+        Channel::Plugin { .. } => (MAX_QUEUED_PER_PLUGIN, |one, other| one == other),
+    };
+    if book.queued.len() < limit {
+        return None;
+    }
+    let waiting = book.queued.values();
+    let waiting = waiting.filter(|delivery| is_one(&delivery.channel, channel));
+    (waiting.count() >= limit).then_some(limit)
 }
 
 /// Like [`enqueue`], asked for by hand.
@@ -102,10 +127,10 @@ pub(crate) fn retry(
             Refusal::NoSuchDelivery { id }
         }));
     };
-    if change.book.queued.len() >= MAX_QUEUED {
+    if let Some(limit) = full(&change.book, &parked.channel) {
         return Ok(Err(Refusal::TooMany {
             what: "deliveries that wait",
-            limit: MAX_QUEUED,
+            limit,
         }));
     }
     let before = shown::delivery(&parked);
@@ -187,6 +212,34 @@ pub(crate) fn due(book: &Book, now: Timestamp, limit: usize) -> Vec<Delivery> {
         .take(limit)
         .map(|delivery| Delivery::clone(delivery))
         .collect()
+}
+
+/// Those over channels that `wants` names, whenever they are due, oldest first.
+pub(crate) fn waiting(
+    book: &Book,
+    limit: usize,
+    wants: impl Fn(&Channel) -> bool,
+) -> Vec<Delivery> {
+    book.queued
+        .values()
+        .filter(|delivery| wants(&delivery.channel))
+        .take(limit)
+        .map(|delivery| Delivery::clone(delivery))
+        .collect()
+}
+
+/// How many wait for each plugin; none that nothing waits for.
+pub(crate) fn waiting_for_plugins(book: &Book) -> BTreeMap<String, usize> {
+    let mut waiting = BTreeMap::new();
+    for delivery in book.queued.values() {
+        if let Channel::Plugin { plugin } = &delivery.channel {
+            match waiting.get_mut(plugin) {
+                Some(count) => *count += 1,
+                None => drop(waiting.insert(plugin.clone(), 1)),
+            }
+        }
+    }
+    waiting
 }
 
 /// When the next one is to be tried.

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::{
-    Address, AlertId, AlertState, Condition, CredentialName, CredentialRecord, DeliveryState,
-    DeviceDraft, DeviceId, DownAfter, Facts, OutboxId, Rule, RuleName, RuleSource, SecretName,
-    SecretRecord, Selector, Severity, Timestamp,
+    Address, AlertId, AlertState, Condition, CredentialName, CredentialRecord, Delivery,
+    DeliveryState, DeviceDraft, DeviceId, DownAfter, Facts, OutboxId, Rule, RuleName, RuleSource,
+    SecretName, SecretRecord, Selector, Severity, Timestamp,
 };
 
 use super::support::*;
@@ -507,7 +507,7 @@ fn a_delivery_is_queued_parked_tried_again_and_done() {
     let again = block_on(store.retry_delivery(by(), id, NOW)).unwrap();
     assert_eq!(again.state, DeliveryState::Queued { next: NOW });
     let done = DeliveryState::Delivered { at: NOW };
-    block_on(store.update_delivery(model::Delivery {
+    block_on(store.update_delivery(Delivery {
         state: done.clone(),
         ..again
     }))
@@ -536,7 +536,7 @@ fn what_is_told_and_done_is_forgotten_in_the_end() {
         ..home.options()
     };
     let store = Store::open(options, NOW).unwrap();
-    let done = model::Delivery {
+    let done = Delivery {
         state: DeliveryState::Delivered { at: NOW },
         ..delivery(1)
     };
@@ -581,6 +581,43 @@ fn a_notification_beyond_the_limit_is_parked_and_its_alert_kept() {
         .unwrap()
         .unwrap();
     assert!(last.last_error.unwrap().contains("were waiting before it"));
+}
+
+#[test]
+fn neither_a_plugins_backlog_nor_that_of_mail_takes_the_others_room() {
+    let home = Home::new();
+    let store = home.open();
+    let to = |plugin: &str| {
+        let mut delivery = delivery(1);
+        delivery.channel = model::Channel::Plugin {
+            plugin: plugin.to_owned(),
+        };
+        delivery
+    };
+    let queue = |deliveries: Vec<Delivery>| {
+        let alerts = vec![alert(1, AlertState::Firing)];
+        let judgement = Judgement {
+            alerts,
+            gone: Vec::new(),
+            deliveries,
+        };
+        block_on(store.judge(judgement)).unwrap();
+        (store.stats().open_outbox, store.stats().parked_outbox)
+    };
+    let limit = crate::MAX_QUEUED_PER_PLUGIN;
+    assert_eq!(queue(vec![to("slack"); limit + 2]), (limit, 2));
+    assert_eq!(queue(vec![to("pager"); 1]), (limit + 1, 2));
+    let mails = crate::MAX_QUEUED;
+    assert_eq!(queue(vec![delivery(1); mails + 1]), (limit + 1 + mails, 3));
+    assert_eq!(queue(vec![to("pager"); 1]), (limit + 2 + mails, 3));
+    assert_eq!(queue(vec![to("slack"); 1]), (limit + 2 + mails, 4));
+
+    let waiting = store.outbox_of_plugins();
+    assert_eq!((waiting["slack"], waiting["pager"]), (limit, 2));
+    let pager = store.outbox_waiting(10, |channel| *channel == to("pager").channel);
+    let ids: Vec<u64> = pager.iter().map(|delivery| delivery.id.0).collect();
+    let first = limit as u64 + 3;
+    assert_eq!(ids, [first, first + 1 + mails as u64 + 1]);
 }
 
 #[test]
