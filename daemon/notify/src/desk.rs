@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use model::{Channel, Delivery, DeliveryState, NotificationEvent, OutboxId, Rule, RuleName};
 use tokio::sync::watch;
 
-use crate::outbox::{KeepError, Outbox};
+use crate::outbox::{KeepError, Outbox, Over};
 use crate::words::tests::{NIGHT, delivery, down_rule};
 
 /// An outbox in memory. Clones are the same one.
@@ -36,13 +36,23 @@ impl Desk {
         desk
     }
 
-    /// Queues one more; returns its id.
+    /// Queues one more mail; returns its id.
     pub(crate) fn add(&self, event: NotificationEvent, to: &str) -> u64 {
+        self.add_over(event, Channel::Mail { to: to.to_owned() })
+    }
+
+    /// Queues one more for a plugin; returns its id.
+    pub(crate) fn add_for(&self, event: NotificationEvent, plugin: &str) -> u64 {
+        let plugin = plugin.to_owned();
+        self.add_over(event, Channel::Plugin { plugin })
+    }
+
+    fn add_over(&self, event: NotificationEvent, channel: Channel) -> u64 {
         let mut rows = self.rows.lock().unwrap();
         let id = rows.len() as u64 + 1;
         let mut row = delivery(event);
         row.id = OutboxId(id);
-        row.channel = Channel::Mail { to: to.to_owned() };
+        row.channel = channel;
         row.state = DeliveryState::Queued { next: NIGHT };
         if let Some(alert) = &mut row.alert {
             alert.id.0 = id;
@@ -55,6 +65,12 @@ impl Desk {
 
     pub(crate) fn set_disk(&self, disk: Result<(), KeepError>) {
         *self.disk.lock().unwrap() = disk;
+    }
+
+    /// As an administrator retries a parked one, or as time goes by.
+    pub(crate) fn change(&self, id: u64, change: impl FnOnce(&mut Delivery)) {
+        change(self.rows.lock().unwrap().get_mut(&OutboxId(id)).unwrap());
+        self.changed.send_modify(|n| *n += 1);
     }
 
     pub(crate) fn row(&self, id: u64) -> Delivery {
@@ -73,10 +89,25 @@ impl Desk {
 }
 
 impl Outbox for Desk {
-    fn queued(&self, limit: usize) -> Vec<Delivery> {
+    fn plugins(&self) -> BTreeMap<String, usize> {
+        let rows = self.rows.lock().unwrap();
+        let queued = rows
+            .values()
+            .filter(|row| matches!(row.state, DeliveryState::Queued { .. }));
+        let mut counts = BTreeMap::new();
+        for row in queued {
+            if let Channel::Plugin { plugin } = &row.channel {
+                *counts.entry(plugin.clone()).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    fn queued(&self, over: Over<'_>, limit: usize) -> Vec<Delivery> {
         let rows = self.rows.lock().unwrap();
         rows.values()
             .filter(|row| matches!(row.state, DeliveryState::Queued { .. }))
+            .filter(|row| over.is(&row.channel))
             .take(limit)
             .cloned()
             .collect()

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::lanes::{Lanes, Pick};
-use crate::outbox::{KeepError, Outbox};
+use crate::outbox::{KeepError, Outbox, Over};
 use crate::settings::Mailer;
 use crate::settle::{Answer, settle};
 use crate::smtp::{Carrier, Line};
@@ -23,13 +23,13 @@ use crate::status::MailHealth;
 const LOOK: usize = 256;
 /// At most this many, so that a look never fills the memory: with more than
 /// that waiting, the youngest are seen later.
-const LOOK_MAX: usize = 65_536;
+pub(crate) const LOOK_MAX: usize = 65_536;
 /// The wait before an outbox that cannot be written is tried again: as long as
 /// the store needs to see that a disk has room again.
 const KEEP_AGAIN: Duration = Duration::from_secs(5);
 /// The wait for the outbox after the stop: a commit takes milliseconds, and a
 /// disk that is full is not well again before the daemon is gone.
-const KEEP_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const KEEP_GRACE: Duration = Duration::from_secs(5);
 
 /// Sends what `store`'s outbox holds until `stop`, then finishes the delivery
 /// in hand, for at most the mailer's timeout, and ends. Also ends when the
@@ -117,7 +117,7 @@ impl<O: Outbox, C: Carrier, F: Fn() -> Timestamp + Send> Drain<O, C, F> {
                     warn!(%problem, "mail template not used: {problem}");
                 }
             }
-            None if !self.outbox.queued(1).is_empty() => {
+            None if !self.outbox.queued(Over::Mail, 1).is_empty() => {
                 warn!("mail is queued, but there is no [mail] section; it waits");
             }
             None => {}
@@ -153,7 +153,7 @@ impl<O: Outbox, C: Carrier, F: Fn() -> Timestamp + Send> Drain<O, C, F> {
         let now = Instant::now();
         let mut limit = LOOK;
         loop {
-            let mut queued = self.outbox.queued(limit);
+            let mut queued = self.outbox.queued(Over::Mail, limit);
             let is_all = queued.len() < limit;
             if is_all {
                 self.lanes.keep_only(&queued);
@@ -203,7 +203,8 @@ impl<O: Outbox, C: Carrier, F: Fn() -> Timestamp + Send> Drain<O, C, F> {
     /// meanwhile, or a crash would send all of that again. `false` if it is
     /// time to end.
     async fn keep(&mut self, settled: Delivery) -> bool {
-        let keeping = keep_at_last(&self.outbox, &self.health, &settled);
+        let tell = |error| self.health.outbox(error);
+        let keeping = keep_at_last(&self.outbox, tell, &settled);
         let kept = in_time(&self.stop, KEEP_GRACE, keeping).await;
         match kept {
             Some(Ok(())) => true,
@@ -218,9 +219,9 @@ impl<O: Outbox, C: Carrier, F: Fn() -> Timestamp + Send> Drain<O, C, F> {
 }
 
 /// Tries until the outbox has `settled`, or never will.
-async fn keep_at_last(
+pub(crate) async fn keep_at_last(
     outbox: &impl Outbox,
-    health: &MailHealth,
+    tell: impl Fn(Option<String>),
     settled: &Delivery,
 ) -> Result<(), KeepError> {
     let mut is_known = false;
@@ -228,14 +229,14 @@ async fn keep_at_last(
         match outbox.keep(settled.clone()).await {
             Err(KeepError::TryAgain(why)) => {
                 if !is_known {
-                    warn!(delivery = %settled.id, %why, "the outbox cannot be written, no mail is sent: {why}");
+                    warn!(delivery = %settled.id, %why, "the outbox cannot be written, nothing is sent: {why}");
                 }
                 is_known = true;
-                health.outbox(Some(why));
+                tell(Some(why));
                 sleep(KEEP_AGAIN).await;
             }
             done => {
-                health.outbox(None);
+                tell(None);
                 return done;
             }
         }
@@ -243,7 +244,7 @@ async fn keep_at_last(
 }
 
 /// `work`'s result, or `None` if it is not there `grace` after the stop.
-async fn in_time<T>(
+pub(crate) async fn in_time<T>(
     stop: &CancellationToken,
     grace: Duration,
     work: impl Future<Output = T>,
@@ -264,13 +265,13 @@ fn is_same(one: Option<&Arc<Mailer>>, other: Option<&Arc<Mailer>>) -> bool {
 }
 
 /// The next change; never, if nobody is left to make one.
-async fn next_change<T>(watched: &mut watch::Receiver<T>) {
+pub(crate) async fn next_change<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-async fn reached(until: Option<Instant>) {
+pub(crate) async fn reached(until: Option<Instant>) {
     match until {
         Some(until) => sleep_until(until).await,
         None => std::future::pending().await,

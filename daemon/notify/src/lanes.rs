@@ -119,11 +119,11 @@ impl Lanes {
 }
 
 /// Somebody waits for the answer, and no alert's order is at stake.
-fn is_fresh_test(delivery: &Delivery) -> bool {
+pub(crate) fn is_fresh_test(delivery: &Delivery) -> bool {
     delivery.event == NotificationEvent::Test && delivery.attempts == 0
 }
 
-fn sooner(known: Option<Instant>, other: Instant) -> Option<Instant> {
+pub(crate) fn sooner(known: Option<Instant>, other: Instant) -> Option<Instant> {
     Some(known.map_or(other, |known| known.min(other)))
 }
 

@@ -26,9 +26,14 @@
 //! - **Nothing a device says gets out of its place**: not into a header, not
 //!   into the HTML, not onto a terminal.
 //!
+//! What goes over a notifier plugin has a way of its own, `courier`, with the same
+//! promises for each plugin by itself.
+//!
 //! It leaves to others: who is told of what (`rules` and the wiring write the
 //! outbox), and what time it is.
 
+mod channel;
+mod courier;
 #[cfg(test)]
 mod desk;
 mod drain;
@@ -48,6 +53,8 @@ mod status;
 mod templates;
 mod words;
 
+pub use channel::Carried;
+pub use courier::{Carrying, ChannelHealth, ChannelStatus, ChannelsStatus, Courier, drain_plugins};
 pub use drain::drain;
 pub use letter::Letter;
 pub use settings::{MailError, MailSettings, Mailer, Secret, Tls};

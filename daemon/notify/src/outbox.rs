@@ -1,9 +1,10 @@
 //! Where deliveries come from and where their fate is kept: what the reconciler
 //! needs of the store, and nothing else of it.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
-use model::{Delivery, Rule, RuleName, Timestamp};
+use model::{Channel, Delivery, Rule, RuleName};
 use store::{Store, WriteError};
 use tokio::sync::watch;
 
@@ -18,10 +19,35 @@ pub(crate) enum KeepError {
     Closed,
 }
 
+/// Which deliveries are asked for: who carries mail sees no others, and however
+/// many wait for one channel, those of another are not behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over<'a> {
+    /// Mail.
+    Mail,
+    /// This notifier plugin.
+    Plugin(&'a str),
+}
+
+impl Over<'_> {
+    /// Whether what goes over `channel` is one of them.
+    pub(crate) fn is(self, channel: &Channel) -> bool {
+        match (self, channel) {
+            (Over::Mail, Channel::Mail { .. }) => true,
+            (Over::Plugin(name), Channel::Plugin { plugin }) => plugin == name,
+            (Over::Mail, Channel::Plugin { .. }) | (Over::Plugin(_), Channel::Mail { .. }) => false,
+        }
+    }
+}
+
 /// The outbox as the reconciler sees it.
 pub(crate) trait Outbox: Send + Sync {
-    /// At most `limit` queued deliveries, from the oldest.
-    fn queued(&self, limit: usize) -> Vec<Delivery>;
+    /// At most `limit` queued deliveries, from the oldest, whenever they are due:
+    /// that is decided in `lanes`.
+    fn queued(&self, over: Over<'_>, limit: usize) -> Vec<Delivery>;
+
+    /// How many are queued for each plugin.
+    fn plugins(&self) -> BTreeMap<String, usize>;
 
     /// The rule called `name` as it is now.
     fn rule(&self, name: &RuleName) -> Option<Rule>;
@@ -33,13 +59,13 @@ pub(crate) trait Outbox: Send + Sync {
     fn keep(&self, delivery: Delivery) -> impl Future<Output = Result<(), KeepError>> + Send;
 }
 
-/// Later than anything that is queued: whether a delivery is due is decided in
-/// `lanes`.
-const AT_ANY_TIME: Timestamp = Timestamp(u64::MAX);
-
 impl Outbox for Store {
-    fn queued(&self, limit: usize) -> Vec<Delivery> {
-        self.outbox_due(AT_ANY_TIME, limit)
+    fn queued(&self, over: Over<'_>, limit: usize) -> Vec<Delivery> {
+        self.outbox_waiting(limit, |channel| over.is(channel))
+    }
+
+    fn plugins(&self) -> BTreeMap<String, usize> {
+        self.outbox_of_plugins()
     }
 
     fn rule(&self, name: &RuleName) -> Option<Rule> {
