@@ -1,32 +1,47 @@
 //! HTTP requests that the daemon itself makes: to an OpenID provider, to OpenBao
-//! or Vault.
+//! or Vault; and those that plugins want made, behind a [`Guard`].
 //!
 //! Every request has a limit on its time and on its answer's size. Redirects are
 //! not followed: whoever asks decides. Certificates are checked against those of
 //! the system and, where given, those of a file; plain HTTP goes to this machine
 //! alone.
 
+mod guard;
+
 use std::fmt;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use rustls::pki_types::CertificateDer;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+pub use guard::Guard;
 
 /// Idle connections that are kept to one server.
 const IDLE_CONNECTIONS: usize = 2;
+
+/// Bytes of the body of a request that a plugin wants made.
+pub const GUARDED_BODY: usize = 1 << 20;
 
 /// How requests are made.
 #[derive(Clone, Debug)]
@@ -72,6 +87,14 @@ pub enum FetchError {
         /// What went wrong, down to its cause.
         why: String,
     },
+    /// A plugin may not make such a request.
+    #[error("not asked {host}: {why}")]
+    NotGranted {
+        /// Which server.
+        host: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The answer ended early or is too large.
     #[error("the answer of {host} cannot be read: {why}")]
     Answer {
@@ -86,6 +109,7 @@ pub enum FetchError {
 #[derive(Clone)]
 pub struct Fetcher {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    tls: Arc<ClientConfig>,
     timeout: Duration,
     max_body: usize,
 }
@@ -128,7 +152,7 @@ impl Fetcher {
         http.enforce_http(false);
         http.set_connect_timeout(Some(settings.timeout));
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
+            .with_tls_config(tls.clone())
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
@@ -136,6 +160,7 @@ impl Fetcher {
             client: Client::builder(TokioExecutor::new())
                 .pool_max_idle_per_host(IDLE_CONNECTIONS)
                 .build(connector),
+            tls: Arc::new(tls),
             timeout: settings.timeout,
             max_body: settings.max_body,
         })
@@ -171,6 +196,14 @@ impl Fetcher {
                 host: host.to_owned(),
                 why: chain(&error),
             })?;
+        self.read(answer, host).await
+    }
+
+    async fn read(
+        &self,
+        answer: Response<Incoming>,
+        host: &str,
+    ) -> Result<Response<Bytes>, FetchError> {
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, self.max_body).collect().await;
         let body = body.map_err(|error| FetchError::Answer {
@@ -181,6 +214,126 @@ impl Fetcher {
             },
         })?;
         Ok(Response::from_parts(head, body.to_bytes()))
+    }
+}
+
+impl Fetcher {
+    /// Makes one request that a plugin wants made, if `guard` lets it; any status
+    /// is an answer, and no redirect is followed.
+    ///
+    /// Its host's name is resolved once and the address connected to is one that
+    /// was looked at. No connection is kept. The body has at most
+    /// [`GUARDED_BODY`] bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError::NotGranted`] where `guard` does not let it, else as
+    /// [`Fetcher::fetch`]; none of them shows the request's path, headers or body.
+    pub async fn fetch_guarded(
+        &self,
+        request: Request<Bytes>,
+        guard: &Guard,
+    ) -> Result<Response<Bytes>, FetchError> {
+        let resolve = async |host: &str, port: u16| {
+            let found = lookup_host((host, port)).await?;
+            Ok(found.collect())
+        };
+        self.guarded(request, guard, resolve).await
+    }
+
+    async fn guarded(
+        &self,
+        request: Request<Bytes>,
+        guard: &Guard,
+        resolve: impl AsyncFnOnce(&str, u16) -> io::Result<Vec<SocketAddr>>,
+    ) -> Result<Response<Bytes>, FetchError> {
+        let host = host_of(request.uri());
+        let refused = |why: String| FetchError::NotGranted {
+            host: host.clone(),
+            why,
+        };
+        check_scheme(request.uri())?;
+        let grant = guard.grant(request.uri()).map_err(refused)?;
+        guard::check_form(request.method(), request.headers()).map_err(refused)?;
+        if request.body().len() > GUARDED_BODY {
+            let why = format!("its body is longer than {GUARDED_BODY} bytes");
+            return Err(refused(why));
+        }
+        let asking = async {
+            let (name, port) = destination(request.uri());
+            let unreachable = |error: io::Error| unreachable(&host, &error);
+            let found = resolve(&name, port).await.map_err(unreachable)?;
+            let found = guard.admit(grant, &name, &found).map_err(refused)?;
+            let stream = TcpStream::connect(found.as_slice()).await;
+            let stream = stream.map_err(unreachable)?;
+            if request.uri().scheme_str() != Some("https") {
+                return self.converse(stream, request, &host).await;
+            }
+            let name =
+                ServerName::try_from(name).map_err(|error| unreachable(io::Error::other(error)))?;
+            let tls = TlsConnector::from(Arc::clone(&self.tls));
+            let stream = tls.connect(name, stream).await.map_err(unreachable)?;
+            self.converse(stream, request, &host).await
+        };
+        match timeout(self.timeout, asking).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => Err(FetchError::TooLate {
+                host: host.clone(),
+                patience: self.timeout,
+            }),
+        }
+    }
+
+    /// One request and its answer over a connection of its own.
+    async fn converse(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        request: Request<Bytes>,
+        host: &str,
+    ) -> Result<Response<Bytes>, FetchError> {
+        let failed = |error: hyper::Error| unreachable(host, &error);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(failed)?;
+        let _connection = Running(tokio::spawn(connection).abort_handle());
+        let (mut head, body) = request.into_parts();
+        let authority = HeaderValue::from_str(host);
+        let authority = authority.map_err(|error| unreachable(host, &error))?;
+        head.headers.insert(HOST, authority);
+        // what a server is told of an address is its path alone
+        let path = head.uri.path_and_query().cloned();
+        head.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+        let request = Request::from_parts(head, Full::new(body));
+        let answer = sender.send_request(request).await.map_err(failed)?;
+        self.read(answer, host).await
+    }
+}
+
+/// A connection that ends with its request.
+struct Running(AbortHandle);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Which name is to be resolved, and the port to connect to.
+fn destination(uri: &Uri) -> (String, u16) {
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let usual = if uri.scheme_str() == Some("http") {
+        80
+    } else {
+        443
+    };
+    (host.to_owned(), uri.port_u16().unwrap_or(usual))
+}
+
+fn unreachable(host: &str, error: &dyn std::error::Error) -> FetchError {
+    FetchError::Unreachable {
+        host: host.to_owned(),
+        why: chain(error),
     }
 }
 
@@ -244,3 +397,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

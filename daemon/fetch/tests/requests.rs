@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fetch::{FetchError, FetchSettings, Fetcher};
+use fetch::{FetchError, FetchSettings, Fetcher, Guard};
 use hyper::{Request, Response};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd,
@@ -359,4 +359,31 @@ fn a_file_without_certificates_is_refused_by_name() {
         assert!(matches!(refused, FetchError::CaFile { .. }), "{refused:?}");
         assert!(shown(&refused).contains(file.path().to_str().unwrap()));
     }
+}
+
+#[tokio::test]
+async fn a_guarded_request_checks_certificates_too() {
+    let server = Server::start(GOOD).await;
+    let url = format!("https://{}/", server.address);
+    let guard = Guard {
+        patterns: vec![url.clone()],
+        allow_private: false,
+    };
+    let ask = async |ca_file: Option<PathBuf>| {
+        let fetcher = Fetcher::new(&FetchSettings {
+            ca_file,
+            timeout: Duration::from_secs(5),
+            max_body: MAX_BODY,
+        });
+        let request = Request::get(&url).body(Bytes::new()).unwrap();
+        fetcher.unwrap().fetch_guarded(request, &guard).await
+    };
+    let trusted = ask(Some(server.authority.path().to_owned())).await;
+    assert!(trusted.is_ok(), "{trusted:?}");
+    let unknown = ask(None).await;
+    assert!(
+        matches!(unknown, Err(FetchError::Unreachable { .. })),
+        "{unknown:?}"
+    );
+    assert_eq!(server.asked.load(Ordering::SeqCst), 1);
 }
