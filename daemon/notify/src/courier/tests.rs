@@ -135,7 +135,7 @@ impl Office {
 
     async fn end(self) -> u64 {
         let began = self.messenger.began;
-        let ended = tokio::time::timeout(Duration::from_secs(86_400), self.task);
+        let ended = timeout(Duration::from_secs(86_400), self.task);
         ended.await.expect("it ends").unwrap();
         began.elapsed().as_secs()
     }
