@@ -90,6 +90,9 @@ const WORKERS: usize = 8;
 const BLOCKING_THREADS: usize = 64;
 
 fn main() -> ExitCode {
+    if let Some(code) = plugin_process() {
+        return code;
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage(&error),
@@ -102,6 +105,16 @@ fn main() -> ExitCode {
         Some(Command::NewKey { file }) => report::new_key(file),
         Some(Command::Man { section }) => report::man(*section, &args_command()),
         None => run(&args.config),
+    }
+}
+
+/// What the daemon starts itself as, for plugins: before anything is read or
+/// started, so that such a process has nothing to give away.
+fn plugin_process() -> Option<ExitCode> {
+    match std::env::args_os().nth(1)?.to_str()? {
+        "plugin-host" => Some(plugin::host_main()),
+        "plugin-compile" => Some(plugin::compile_main()),
+        _ => None,
     }
 }
 

@@ -60,6 +60,9 @@ struct World<'a> {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = plugin_process() {
+        return code;
+    }
     let args = match read_arguments() {
         Ok(args) => args,
         Err(error) => {
@@ -81,6 +84,16 @@ fn main() -> ExitCode {
             output::complain(&trouble);
             trouble.exit_code()
         }
+    }
+}
+
+/// What the client starts itself as, for its author's plugins: before anything
+/// is read.
+fn plugin_process() -> Option<ExitCode> {
+    match std::env::args_os().nth(1)?.to_str()? {
+        "plugin-host" => Some(plugin::host_main()),
+        "plugin-compile" => Some(plugin::compile_main()),
+        _ => None,
     }
 }
 

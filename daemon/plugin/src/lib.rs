@@ -1,4 +1,37 @@
 //! The sandboxed process that plugins run in, from both sides.
+//!
+//! A plugin is somebody else's code, and what runs it may have holes. So it
+//! runs in a process that has nothing: no files, no network, no other
+//! processes, little memory. The daemon talks to it over a socket pair,
+//! believes nothing that it says before it has looked at it, and starts it
+//! again when it dies.
+//!
+//! - [`Host`]: the daemon's side; `supervisor` keeps the process running,
+//!   `state` decides what happens to calls when it dies.
+//! - `child`: the process itself; `sandbox`: what it gives up.
+//! - `wire`, `outbox`, `board`: what goes between them.
+//! - `compile`, `cache`: components are compiled once, in a process of their
+//!   own.
+//! - `judge`, `breaker`, `tally`: what is believed of a result, when a plugin
+//!   is left alone, what is counted.
+
+mod board;
+mod breaker;
+mod cache;
+mod child;
+mod compile;
+mod here;
+mod host;
+mod judge;
+mod outbox;
+mod sandbox;
+mod state;
+mod supervisor;
+mod system;
+mod tally;
+#[doc(hidden)]
+pub mod testing;
+mod wire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,8 +80,8 @@ pub struct Load {
 /// # Errors
 ///
 /// Says what is wrong with it.
-pub fn load_here(_load: &Load) -> Result<Box<dyn Plugin>, Fault> {
-    Err(not_yet())
+pub fn load_here(load: &Load) -> Result<Box<dyn Plugin>, Fault> {
+    here::load(load)
 }
 
 /// One call of a golden case.
@@ -67,8 +100,8 @@ pub struct Replay {
 
 /// Makes a call of a golden case in this very process.
 #[must_use]
-pub fn replay_here(_plugin: &dyn Plugin, _load: &Load, _replay: Replay) -> Ended {
-    ended(not_yet())
+pub fn replay_here(plugin: &dyn Plugin, load: &Load, replay: Replay) -> Ended {
+    here::replay(plugin, load, replay)
 }
 
 /// How the host is run.
@@ -102,6 +135,13 @@ pub trait Services: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Generation(pub u64);
 
+impl Generation {
+    fn unknown(self) -> Fault {
+        let message = format!("version {} is not loaded any more", self.0);
+        Fault::new(contract::FaultClass::Load, message)
+    }
+}
+
 /// What loading led to.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -132,7 +172,8 @@ pub struct Figures {
     /// The most memory that a call had, in bytes.
     pub memory: u64,
     /// Whether it is left alone for now because it broke too often, and for
-    /// how much longer.
+    /// how much longer; [`Duration::MAX`]: until it is loaded with other
+    /// settings, because it says that these are wrong.
     pub paused: Option<Duration>,
     /// How often that was so since it was loaded.
     pub pauses: u64,
@@ -158,7 +199,9 @@ pub struct HostFigures {
 /// The host, as the daemon sees it. Clones are the same one; when the last is
 /// dropped the process ends.
 #[derive(Clone, Debug)]
-pub struct Host {}
+pub struct Host {
+    owner: Arc<host::Owner>,
+}
 
 impl Host {
     /// Starts the process.
@@ -167,11 +210,11 @@ impl Host {
     ///
     /// Says what the system refused.
     pub async fn start(
-        _options: HostOptions,
-        _services: Arc<dyn Services>,
-        _now: fn() -> Nanos,
+        options: HostOptions,
+        services: Arc<dyn Services>,
+        now: fn() -> Nanos,
     ) -> Result<Host, Fault> {
-        Err(not_yet())
+        Host::start_host(options, services, now).await
     }
 
     /// Compiles if it has to, loads, tries an instance and asks it what it is.
@@ -180,78 +223,73 @@ impl Host {
     /// # Errors
     ///
     /// Says what is wrong with it.
-    pub async fn load(&self, _name: &str, _load: Load) -> Result<Loaded, Fault> {
-        Err(not_yet())
+    pub async fn load(&self, name: &str, load: Load) -> Result<Loaded, Fault> {
+        self.load_version(name, load).await
     }
 
     /// From now on calls to `name` go to `generation`; those that run end where
     /// they began. The one before is dropped when its last call has ended.
-    pub fn activate(&self, _name: &str, _generation: Generation) {}
+    pub fn activate(&self, name: &str, generation: Generation) {
+        self.activate_version(name, generation.0);
+    }
 
     /// Drops a generation that is not active.
-    pub fn forget(&self, _generation: Generation) {}
+    pub fn forget(&self, generation: Generation) {
+        self.forget_version(generation.0);
+    }
 
     /// From now on there is no plugin called `name`.
-    pub fn unload(&self, _name: &str) {}
+    pub fn unload(&self, name: &str) {
+        self.unload_plugin(name);
+    }
 
     /// Calls the active generation of `name`. A call that is in flight when the
     /// host dies is made once more: plugins change nothing, so it may.
-    pub async fn call(&self, _name: &str, _call: Call) -> Ended {
-        ended(not_yet())
+    pub async fn call(&self, name: &str, call: Call) -> Ended {
+        self.make_call(name, call).await
     }
 
     /// Makes a call of a golden case to one generation, active or not. Not
     /// counted in its figures.
-    pub async fn replay(&self, _generation: Generation, _replay: Replay) -> Ended {
-        ended(not_yet())
+    pub async fn replay(&self, generation: Generation, replay: Replay) -> Ended {
+        self.make_replay(generation.0, replay).await
     }
 
     /// How `name` does.
     #[must_use]
-    pub fn figures(&self, _name: &str) -> Figures {
-        Figures::default()
+    pub fn figures(&self, name: &str) -> Figures {
+        self.figures_of(name)
     }
 
     /// How the host does.
     #[must_use]
     pub fn host_figures(&self) -> HostFigures {
-        HostFigures::default()
+        self.figures_of_host()
     }
 
     /// The newest lines that `name` logged, oldest first, with what its failures
     /// said among them.
     #[must_use]
-    pub fn log(&self, _name: &str) -> Vec<(Nanos, LogLine)> {
-        Vec::new()
+    pub fn log(&self, name: &str) -> Vec<(Nanos, LogLine)> {
+        self.lines_of(name)
     }
 
     /// Ends the process and waits for it.
-    pub async fn stop(&self) {}
+    pub async fn stop(&self) {
+        self.stop_host().await;
+    }
 }
 
 /// What the program does when it is started with the word `plugin-host`: serves
 /// calls from its standard input until that ends.
 #[must_use]
 pub fn host_main() -> ExitCode {
-    ExitCode::FAILURE
+    child::serve(None)
 }
 
 /// What the program does when it is started with the word `plugin-compile`:
 /// compiles the component on its standard input onto its standard output.
 #[must_use]
 pub fn compile_main() -> ExitCode {
-    ExitCode::FAILURE
-}
-
-fn not_yet() -> Fault {
-    Fault::new(contract::FaultClass::Load, "not built yet")
-}
-
-fn ended(fault: Fault) -> Ended {
-    Ended {
-        result: Err(fault.into()),
-        log: Vec::new(),
-        kv: Vec::new(),
-        usage: contract::Usage::default(),
-    }
+    compile::serve(wasm::compile)
 }
