@@ -51,10 +51,23 @@ pub(crate) struct Ending {
 }
 
 /// What `describe` has declared.
-#[derive(Default)]
 pub(crate) struct Declared {
     pub(crate) metrics: MetricDescriptor,
     pub(crate) rule: RuleDescriptor,
+}
+
+impl Default for Declared {
+    fn default() -> Declared {
+        /// How often a rule is evaluated that does not say.
+        const INTERVAL_S: u32 = 60;
+        Declared {
+            metrics: MetricDescriptor::default(),
+            rule: RuleDescriptor {
+                interval_s: INTERVAL_S,
+                ..RuleDescriptor::default()
+            },
+        }
+    }
 }
 
 /// What a parser or poller has read, and how to find a row again.

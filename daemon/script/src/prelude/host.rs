@@ -103,7 +103,7 @@ fn settings_and_time(prelude: &mut Prelude) {
         )
         .def(
             "format_time(seconds)",
-            "An instant as `2026-11-21T12:00:00Z`.",
+            "An instant as `2026-11-21T12:00:00.000Z`.",
             |c: NativeCallContext, at: i64| -> Out<String> {
                 let Some(ms) = u64::try_from(at).ok().and_then(|at| at.checked_mul(1_000)) else {
                     return Err(mistake(

@@ -93,28 +93,27 @@ fn scaled(number: f64, digits: i64) -> f64 {
     }
 }
 
-/// Numbers in a text, each with what stands behind it.
+/// Numbers in a text, each with what stands behind it. A `-` is a sign unless
+/// it joins two words: `1-2` is 1 and 2.
 fn numbers_of(text: &str) -> impl Iterator<Item = (f64, &str)> {
-    let mut rest = text;
+    let mut seen = 0;
+    let digits = |text: &str| {
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len())
+    };
     std::iter::from_fn(move || {
-        let start = rest.find(|c: char| c.is_ascii_digit())?;
-        let is_negative = rest[..start].ends_with('-')
-            && !rest[..start - 1].ends_with(|c: char| c.is_alphanumeric());
-        let digits = &rest[start..];
-        let mut end = digits
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(digits.len());
-        let fraction = &digits[end..];
-        if let Some(fraction) = fraction.strip_prefix('.')
+        let start = seen + text[seen..].find(|c: char| c.is_ascii_digit())?;
+        let mut end = start + digits(&text[start..]);
+        if let Some(fraction) = text[end..].strip_prefix('.')
             && fraction.starts_with(|c: char| c.is_ascii_digit())
         {
-            end += 1 + fraction
-                .find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(fraction.len());
+            end += 1 + digits(fraction);
         }
-        let number: f64 = digits[..end].parse().ok()?;
-        rest = &digits[end..];
-        Some((if is_negative { -number } else { number }, rest))
+        seen = end;
+        let number: f64 = text[start..end].parse().ok()?;
+        let before = text[..start].strip_suffix('-');
+        let is_negative = before.is_some_and(|b| !b.ends_with(char::is_alphanumeric));
+        Some((if is_negative { -number } else { number }, &text[end..]))
     })
 }
 
