@@ -23,8 +23,14 @@ use std::fmt::Write as _;
 use crate::contract::inventory::Link;
 use crate::contract::snmp::{Table, Value, Varbind};
 use crate::json::Json;
+use crate::notifier::{Notification, Phase};
 use crate::parser::{Input, Payload};
-use crate::{Attr, Descriptor, Device, Level, Output, Parser, Result, Scalar, Series, Timestamp};
+use crate::remediation::Incident;
+use crate::rule::{RuleInput, RuleOutput, Trigger};
+use crate::{
+    Attr, Descriptor, Device, Level, Output, Parser, Point, Result, Rule, Scalar, Series, Severity,
+    Timestamp,
+};
 
 /// 2026-11-21T12:00:00Z
 pub const NOON: Timestamp = 1_795_262_400_000_000_000;
@@ -126,6 +132,84 @@ pub fn parse<P: Parser>(source: &str, payload: Payload) -> Result<Output> {
     };
     P::parse(input, &mut out)?;
     Ok(out)
+}
+
+/// What a rule says of these series, which all of its selectors select, after
+/// an evaluation that left `state`.
+///
+/// # Errors
+///
+/// What it says.
+pub fn evaluate<R: Rule>(series: &[Series], state: &str) -> Result<RuleOutput> {
+    let at = with(|host| host.now);
+    let selectors = R::describe().selectors.into_iter();
+    let input = RuleInput {
+        rule_id: "test".to_owned(),
+        device: Some(device("")),
+        at,
+        trigger: Trigger::Window(selectors.map(|s| (s.name, series.to_vec())).collect()),
+        state: state.as_bytes().to_vec(),
+    };
+    let mut out = RuleOutput {
+        verdicts: Vec::new(),
+        state: input.state.clone(),
+    };
+    R::evaluate(input, &mut out)?;
+    Ok(out)
+}
+
+/// A series with a sample every minute, the last of them now.
+#[must_use]
+pub fn series(metric: &str, labels: &[(&str, &str)], values: &[f64]) -> Series {
+    const MINUTE: u64 = 60_000_000_000;
+    let now = with(|host| host.now);
+    let ago = |place: usize| (values.len() - 1 - place) as u64 * MINUTE;
+    let points = values.iter().enumerate().map(|(place, value)| Point {
+        at: now - ago(place),
+        value: *value,
+    });
+    let labels = labels
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    Series {
+        metric: metric.to_owned(),
+        labels: labels.collect(),
+        points: points.collect(),
+    }
+}
+
+/// A notification about the device `test`.
+#[must_use]
+pub fn notification(phase: Phase, severity: Severity, summary: &str) -> Notification {
+    Notification {
+        id: "1".to_owned(),
+        phase,
+        severity,
+        at: with(|host| host.now),
+        summary: summary.to_owned(),
+        attrs: Vec::new(),
+        device: Some(device("")),
+        url: "https://sotp.example/alerts/1".to_owned(),
+    }
+}
+
+/// An incident of the device `test` with these attributes.
+#[must_use]
+pub fn incident(attrs: &[(&str, &str)]) -> Incident {
+    let attrs = attrs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    Incident {
+        alert_id: "1".to_owned(),
+        rule_id: "test".to_owned(),
+        key: "test".to_owned(),
+        severity: Severity::Warning,
+        since: with(|host| host.now),
+        summary: "a test".to_owned(),
+        attrs: attrs.collect(),
+        device: device(""),
+        attempt: 1,
+    }
 }
 
 /// What a parser or poller emitted, as Prometheus writes it:

@@ -51,3 +51,26 @@ fn word(phase: Phase) -> &'static str {
 }
 
 export_notifier!(Ntfy);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sotp_plugin::testing;
+
+    #[test]
+    fn the_token_goes_into_a_header_and_never_into_the_text() {
+        testing::host(|host| {
+            host.settings.insert("topic".into(), "noc".into());
+            host.settings
+                .insert("token".into(), "${secret:token}".into());
+        });
+        let n = testing::notification(Phase::Opened, Severity::Critical, "core1 is \"down\"");
+        let requests = Ntfy::render(n).unwrap();
+        assert_eq!(requests[0].headers[0].1, "Bearer ${secret:token}");
+        let body =
+            Json::parse(&String::from_utf8_lossy(requests[0].body.as_ref().unwrap())).unwrap();
+        assert_eq!(body.at("message").text(), Some("core1 is \"down\""));
+        assert_eq!(body.at("priority").f64(), Some(5.0));
+        assert!(!body.to_string().contains("secret"));
+    }
+}

@@ -50,3 +50,36 @@ impl Poller for Uplink {
 }
 
 export_poller!(Uplink);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sotp_plugin::testing;
+
+    #[test]
+    fn it_asks_for_the_errors_of_the_interface_that_the_route_names() {
+        let answer = |recording| {
+            vec![(
+                Ask::SnmpGet(vec![]),
+                Answer::Snmp(testing::varbinds(recording)),
+            )]
+        };
+        let route = answer("1.3.6.1.2.1.4.21.1.2.0.0.0.0|2|7");
+        let next = Uplink::resume(testing::device(""), 1, route).unwrap();
+        let errors = [oid("1.3.6.1.2.1.2.2.1.14.7"), oid("1.3.6.1.2.1.2.2.1.20.7")];
+        assert_eq!(next, Next::More(vec![Ask::SnmpGet(errors.to_vec())]));
+        let counters = answer("1.3.6.1.2.1.2.2.1.14.7|65|12\n1.3.6.1.2.1.2.2.1.20.7|65|3");
+        let Ok(Next::Done(out)) = Uplink::resume(testing::device(""), 2, counters) else {
+            panic!("it asks again");
+        };
+        let expected = ["uplink_in_errors_total 12", "uplink_out_errors_total 3"];
+        assert_eq!(testing::readings(&descriptor(), &out), expected);
+    }
+
+    #[test]
+    fn a_silent_device_is_no_fault_of_the_plugin() {
+        let silent = vec![(Ask::SnmpGet(vec![]), Answer::Error("no answer".into()))];
+        let said = Uplink::resume(testing::device(""), 1, silent).unwrap_err();
+        assert_eq!(said, Error::unavailable("no answer"));
+    }
+}

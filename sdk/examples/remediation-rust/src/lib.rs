@@ -40,3 +40,29 @@ impl Remediation for PoeCycle {
 }
 
 export_remediation!(PoeCycle);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sotp_plugin::testing;
+
+    #[test]
+    fn power_goes_off_and_on_and_a_failure_turns_it_on_again() {
+        let incident = testing::incident(&[("poe_port", "7")]);
+        let Ok(Decision::Run(plan)) = PoeCycle::decide(incident, vec![]) else {
+            panic!("no plan");
+        };
+        let ids: Vec<&str> = plan.steps.iter().map(|step| step.id.as_str()).collect();
+        assert_eq!(ids, ["off", "wait", "on"]);
+        assert_eq!(plan.steps[0].undo.as_ref(), Some(&plan.steps[2].action));
+    }
+
+    #[test]
+    fn without_a_port_it_gives_up() {
+        let decision = PoeCycle::decide(testing::incident(&[]), vec![]);
+        assert_eq!(
+            decision,
+            Ok(Decision::GiveUp("the alert names no poe_port".into()))
+        );
+    }
+}

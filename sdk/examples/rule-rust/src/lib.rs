@@ -50,3 +50,31 @@ impl Rule for HotSensor {
 }
 
 export_rule!(HotSensor);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sotp_plugin::testing;
+
+    fn said(values: &[f64]) -> (Status, String) {
+        testing::host(|host| host.settings.insert("limit".into(), "70".into()));
+        let metric = "mikrotik_temperature_celsius";
+        let series = testing::series(metric, &[("sensor", "cpu")], values);
+        let out = testing::evaluate::<HotSensor>(&[series], "").unwrap();
+        (out.verdicts[0].status, out.verdicts[0].summary.clone())
+    }
+
+    #[test]
+    fn a_sensor_fires_when_it_was_hot_all_the_time() {
+        assert_eq!(said(&[71.0, 80.0]).0, Status::Firing);
+        assert_eq!(said(&[60.0, 80.0]).0, Status::Pending);
+        assert_eq!(said(&[80.0, 60.0]).0, Status::Ok);
+        assert_eq!(said(&[]).1, "cpu was not measured");
+    }
+
+    #[test]
+    fn without_its_limit_it_says_that_its_settings_are_wrong() {
+        let said = testing::evaluate::<HotSensor>(&[], "").unwrap_err();
+        assert_eq!(said, Error::config("the setting limit is not set"));
+    }
+}
