@@ -281,7 +281,9 @@ impl Host {
     }
 
     fn resident(&self) -> u64 {
-        const PAGE: u64 = 4_096;
+        use nix::unistd::{SysconfVar, sysconf};
+        let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+        let page = page.and_then(|bytes| u64::try_from(bytes).ok());
         let mut text = [0; 128];
         let read = self
             .memory
@@ -292,7 +294,7 @@ impl Host {
             .split_ascii_whitespace()
             .nth(1)
             .and_then(|n| n.parse().ok());
-        pages.unwrap_or(0) * PAGE
+        pages.unwrap_or(0) * page.unwrap_or(4_096)
     }
 
     fn queue_call(&self, frame: Received) {

@@ -289,10 +289,8 @@ impl Drop for Ticket {
             if call.sent.is_some() {
                 // its answer comes yet
                 call.reply = None;
-                let named = self
-                    .name
-                    .as_ref()
-                    .and_then(|name| state.plugins.get_mut(name));
+                let version = state.versions.get(&self.generation);
+                let named = version.and_then(|v| state.plugins.get_mut(&v.name));
                 if let Some(named) = named {
                     named.waiting = named.waiting.saturating_sub(1);
                 }
