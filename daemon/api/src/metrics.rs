@@ -19,6 +19,7 @@ use crate::caller::Caller;
 use crate::device_view::polled;
 use crate::devices::find;
 use crate::history::{self, Asked, BySteps, METRIC, POINTS, seconds};
+use crate::installed::Described;
 use crate::mistakes::did_you_mean;
 use crate::problem::{Kind, Problem, not_written};
 use crate::query::{self, Query};
@@ -79,7 +80,7 @@ pub(crate) struct LatestView {
     /// what was last seen.
     current: bool,
     /// What the metric means.
-    help: &'static str,
+    help: String,
 }
 
 /// Values of a metric over time.
@@ -183,6 +184,9 @@ pub(crate) async fn latest_metrics(
                 .map(|(column, key)| latest(key, column, &reading, current)),
         );
     }
+    for item in &mut items {
+        describe(&api, item);
+    }
     Ok(JsonAnswer(LatestList { items }))
 }
 
@@ -210,7 +214,23 @@ fn latest(key: &SeriesKey, column: usize, reading: &Reading, current: bool) -> L
         raw: reading.raw(column),
         at: reading.row.at.to_string(),
         current,
-        help: info.map_or("", |info| info.help),
+        help: info.map_or("", |info| info.help).to_owned(),
+    }
+}
+
+/// Says of a metric that a plugin measures what it is.
+fn describe(api: &Api, view: &mut LatestView) {
+    if let Some(metric) = described(api, &view.metric) {
+        view.unit = shown_unit(&metric.unit, metric.kind, View::Rate);
+        view.help = metric.help;
+    }
+}
+
+/// What a metric is that is not built in, as far as any plugin says.
+pub(crate) fn described(api: &Api, metric: &str) -> Option<Described> {
+    match metric_info(metric) {
+        Some(_) => None,
+        None => api.daemon().metric_described(metric),
     }
 }
 
@@ -247,12 +267,18 @@ pub(crate) async fn metric_range(
     let ask = RangeAsk::read(&uri, api.now())?;
     let device = find(&api, &caller, Permission::MetricsRead, &asked)?;
     let gap = gap(&api, &device, &metric);
+    let described = described(&api, &metric);
+    let way = ask.view;
     let place = api.histories().take(&caller.rate_key()).await;
     let view = api.read(move |store| {
         let _place = place;
         ask.of(store, &device, metric, gap)
     });
-    view.await.map(JsonAnswer)
+    let mut view = view.await?;
+    if let Some(metric) = described {
+        view.unit = shown_unit(&metric.unit, metric.kind, way);
+    }
+    Ok(JsonAnswer(view))
 }
 
 /// Refuses a metric that the device does not measure; what others measure is
@@ -344,10 +370,13 @@ impl View {
 
 /// The unit of `metric` as it is shown.
 fn unit(metric: &str, view: View) -> String {
-    match metric_info(metric) {
-        Some(info) if info.kind.is_counter() && view == View::Rate => format!("{}/s", info.unit),
-        Some(info) => info.unit.to_owned(),
-        None => String::new(),
+    metric_info(metric).map_or(String::new(), |info| shown_unit(info.unit, info.kind, view))
+}
+
+fn shown_unit(unit: &str, kind: MetricKind, view: View) -> String {
+    match kind.is_counter() && view == View::Rate {
+        true => format!("{unit}/s"),
+        false => unit.to_owned(),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::Api;
 use crate::caller::Caller;
 use crate::columns;
 use crate::history::{self, Asked, BySteps, Stepped, metric_of, seconds};
+use crate::metrics::described;
 use crate::mistakes::did_you_mean;
 use crate::number::{Number, Numbers, Point};
 use crate::problem::{Kind, Problem};
@@ -88,7 +89,7 @@ pub(crate) struct Of {
     /// The unit of the values; empty for a bare number.
     unit: String,
     /// What the metric means.
-    help: &'static str,
+    help: String,
     /// What became of the values within a step; null for raw points.
     aggregate: Option<&'static str>,
     /// Seconds since 1970 at which the series had ended; empty by steps.
@@ -198,10 +199,22 @@ pub(crate) async fn show_series(
     let owners = Owners::of(&api, &caller, &ask);
     let place = api.histories().take(&caller.rate_key()).await;
     let format = ask.format;
+    let describing = api.clone();
+    let counted = matches!(
+        ask.how,
+        How::Steps {
+            across: Some(store::samples::Across::Count),
+            ..
+        }
+    );
     let written = api.read(move |store| {
         // it is taken for as long as this runs, even if nobody waits any more
         let _place = place;
-        write(find(store, &ask, &owners)?, ask.format)
+        let mut found = find(store, &ask, &owners)?;
+        for (of, _) in &mut found.series {
+            describe(&describing, of, counted);
+        }
+        write(found, ask.format)
     });
     let body = written.await?;
     let kind = match format {
@@ -216,6 +229,29 @@ struct Owners {
     devices: HashMap<DeviceId, Arc<Device>>,
     /// The longest time between two polls of any of them.
     every: Duration,
+}
+
+/// What a metric means that is built in.
+fn help(metric: Option<&str>) -> String {
+    let info = metric.and_then(metric_info);
+    info.map_or("", |info| info.help).to_owned()
+}
+
+/// Says of series that plugins measure what they are. `counted`: they are not
+/// values, but how many there are.
+fn describe(api: &Api, of: &mut Of, counted: bool) {
+    let described = of.metric.as_deref().map(|metric| described(api, metric));
+    let Some(metric) = described.flatten() else {
+        return;
+    };
+    // of a count the unit is none, whatever was counted
+    of.unit = match (of.aggregate, of.unit.as_str()) {
+        _ if counted => String::new(),
+        (Some("count"), _) => String::new(),
+        (_, "/s") => format!("{}/s", metric.unit),
+        _ => metric.unit,
+    };
+    of.help = metric.help;
 }
 
 impl Owners {
@@ -430,7 +466,7 @@ impl Of {
             labels: labels.collect(),
             kind: Some(key.kind.word()),
             unit: history::unit(&key.metric, aggregate),
-            help: metric_info(&key.metric).map_or("", |info| info.help),
+            help: help(Some(&key.metric)),
             aggregate: aggregate.map(history::word),
             ends: Vec::new(),
         })
@@ -446,7 +482,7 @@ impl Of {
                 Some(metric) if !counted => history::unit(metric, Some(aggregate)),
                 _ => String::new(),
             },
-            help: metric.and_then(metric_info).map_or("", |info| info.help),
+            help: help(metric),
             aggregate: Some(history::word(aggregate)),
             ..Of::default()
         }

@@ -13,13 +13,15 @@ use contract::{
     Output, Place, Reply, SnmpValue, Usage, Varbind,
 };
 use model::{
-    Alert, AlertState, By, Capabilities, Channel, DeviceId, Digest, Permission, PluginName,
-    PluginRecord, PluginVersion, Role, Timestamp,
+    Alert, AlertState, By, Capabilities, Channel, Check, Columns, DeviceId, Digest, MetricKind,
+    Permission, PluginName, PluginRecord, PluginVersion, Role, SeriesKey, Timestamp,
 };
 use serde_json::{Value, json};
 
 use crate::alerts::alert;
-use crate::harness::{Answer, NOW, Served, binding, later, limits, new_token, served, served_with};
+use crate::harness::{
+    Answer, NOW, Served, binding, later, limits, new_token, report, served, served_with,
+};
 
 const PATH: &str = "/api/v1/plugins";
 const PACKAGE: (&str, &str) = ("content-type", "application/octet-stream");
@@ -961,4 +963,37 @@ async fn nobody_has_more_than_one_package_read_at_a_time() {
     let (first, ()) = tokio::join!(first, second);
     first.expect(201);
     api.upload("POST", PATH, 10).await.expect(201);
+}
+
+#[tokio::test]
+async fn what_a_plugin_measures_has_its_unit_and_its_meaning() {
+    let api = served().await;
+    let device = api.enter("ups1", "10.0.0.1").await;
+    let key = |metric: &str| SeriesKey {
+        metric: metric.into(),
+        labels: Arc::default(),
+        kind: MetricKind::Gauge,
+    };
+    let columns = Columns::new(vec![key("acme_battery_volts"), key("acme_unknown")]);
+    let at = NOW.minus(Duration::from_secs(300));
+    let poll = report(device, Check::Snmp, at, &Arc::new(columns), &[12.5, 1.0]);
+    api.keep(poll).await;
+    let items = api.get("/api/v1/devices/1/metrics").await.expect(200)["items"].clone();
+    let said = |metric: &str| {
+        let items = items.as_array().unwrap();
+        let item = items.iter().find(|item| item["metric"] == metric).unwrap();
+        (item["unit"].clone(), item["help"].clone())
+    };
+    let volts = (json!("V"), json!("What the battery gives."));
+    assert_eq!(said("acme_battery_volts"), volts);
+    assert_eq!(said("acme_unknown"), (json!(""), json!("")));
+    let range = "from=-1h&until=now";
+    let path = format!("/api/v1/devices/1/metrics/acme_battery_volts?{range}");
+    assert_eq!(api.get(&path).await.expect(200)["unit"], "V");
+    for (more, unit) in [("", "V"), ("&aggregate=count", ""), ("&across=count", "")] {
+        let path = format!("/api/v1/series?selector=acme_battery_volts&from=-1h{more}");
+        let answer = api.get(&path).await.expect(200);
+        assert_eq!(answer["series"][0]["unit"], unit, "{more}: {answer}");
+        assert_eq!(answer["series"][0]["help"], "What the battery gives.");
+    }
 }
