@@ -11,7 +11,8 @@ export SOURCE_DATE_EPOCH
 cargo build --quiet --locked --profile dist -p sotpd -p sotp
 
 rm -rf "$staging" "$target/packages"
-mkdir -p "$staging"/{man1,man5,man8,completions} "$target/packages"
+mkdir -p "$staging"/{man1,man5,man8,completions,plugins} "$target/packages"
+SOTP=$target/dist/sotp plugins/build.sh "$staging/plugins"
 "$target/dist/sotp" man "$staging/man1"
 "$target/dist/sotpd" man 8 >"$staging/man8/sotpd.8"
 "$target/dist/sotpd" man 5 >"$staging/man5/sotp.toml.5"

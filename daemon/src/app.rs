@@ -17,12 +17,12 @@ use std::time::Duration;
 use access::Access;
 use collect::{Pinger, Resolver, SnmpEngine};
 use config::Settings;
-use notify::MailHealth;
+use notify::{ChannelHealth, MailHealth};
 use rustls::ServerConfig;
 use secrets::Secrets;
 use store::Store;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -34,10 +34,14 @@ use crate::https::Tls;
 use crate::journal::LogLevel;
 use crate::judge::Judge;
 use crate::mail::Plan;
+use crate::plugins::Plugins;
 use crate::poll::{Collectors, Pace, Poller};
 use crate::settings::{self, Everything};
 use crate::status::Board;
 use crate::{audit, clock, https, mail, reload, sealing, systemd, watchdog};
+
+/// Verdicts of plugins that wait for the judge.
+const JUDGED_WAITING: usize = 1_000;
 
 /// What the poller and then the rules get to finish what they have in hand.
 const GRACE: Duration = Duration::from_secs(5);
@@ -70,6 +74,9 @@ pub(crate) struct App {
     mail: Stage,
     audit: Stage,
     backups: Stage,
+    plugins: Stage,
+    couriers: Stage,
+    plugin_host: Plugins,
     pub(crate) knobs: Knobs,
 }
 
@@ -87,6 +94,7 @@ pub(crate) struct Knobs {
     /// What HTTPS is served with, if it is served.
     pub(crate) tls: Option<watch::Sender<Arc<ServerConfig>>>,
     pub(crate) access: Access,
+    pub(crate) plugins: Plugins,
     pub(crate) board: Board,
     pub(crate) log_level: LogLevel,
 }
@@ -153,30 +161,45 @@ impl App {
         let (mailer, mailer_seen) = watch::channel(None);
         let (mail, mail_seen) = watch::channel(mail);
         let health = MailHealth::default();
+        let channels = ChannelHealth::default();
         let judge = Judge::new(store.clone());
+        let url = settings.api.https.map(|address| {
+            let name = https::name(&settings);
+            format!("https://{name}:{}", address.port())
+        });
+        let (plugins, happened) = Plugins::start(
+            &settings,
+            &store,
+            &secrets,
+            &collectors,
+            pace_seen.clone(),
+            url.clone(),
+        )
+        .await?;
+        let (judged, by_plugins) = mpsc::channel(JUDGED_WAITING);
         let (poller, handle) = Poller::new(
             store.clone(),
             secrets.clone(),
+            plugins.clone(),
             collectors.clone(),
             pace_seen.clone(),
         );
         let backups = start_backups(&settings, &store, &secrets).await?;
         let board = Board {
             backups: backups.clone(),
+            plugins: plugins.clone(),
             started: clock::now(),
             store: store.clone(),
             judge: judge.clone(),
             poller: handle.clone(),
             pinger: collectors.pinger.clone(),
             mail: health.clone(),
+            channels: channels.clone(),
             pace: pace_seen.clone(),
             recipients: recipients_seen.clone(),
             mail_is_set: mailer_seen.clone(),
             troubles: Arc::default(),
-            https: settings.api.https.map(|address| {
-                let name = https::name(&settings);
-                format!("https://{name}:{}", address.port())
-            }),
+            https: url,
             fingerprint: Arc::default(),
             settings: Arc::new(settings.clone()),
         };
@@ -217,7 +240,15 @@ impl App {
             notify::drain(store.clone(), mailer_seen, health, clock::now, stop)
         });
         let judge = Stage::start("the rules", |stop| {
-            judge.run(handle, pace_seen, recipients_seen, stop)
+            let by_plugins = (plugins.clone(), by_plugins);
+            judge.run(handle, pace_seen, recipients_seen, by_plugins, stop)
+        });
+        let plugin_stage = Stage::start("the rules that are plugins", |stop| {
+            plugins.clone().judge(happened, judged, stop)
+        });
+        let couriers = Stage::start("the notifiers", |stop| {
+            let courier = Arc::new(plugins.clone());
+            notify::drain_plugins(store.clone(), courier, channels, clock::now, stop)
         });
         let poller = Stage::start("the poller", |stop| poller.run(stop));
 
@@ -234,6 +265,9 @@ impl App {
             mail: mail_stage,
             audit: audit_stage,
             backups: backup_stage,
+            plugins: plugin_stage,
+            couriers,
+            plugin_host: plugins.clone(),
             knobs: Knobs {
                 started_with: settings,
                 store: store.clone(),
@@ -244,6 +278,7 @@ impl App {
                 mail,
                 tls,
                 access,
+                plugins,
                 board,
                 log_level,
             },
@@ -275,6 +310,8 @@ impl App {
             stage = self.mail.gone() => stage,
             stage = self.audit.gone() => stage,
             stage = self.backups.gone() => stage,
+            stage = self.plugins.gone() => stage,
+            stage = self.couriers.gone() => stage,
             stage = gone_if_any(&mut self.https) => stage,
             stage = gone_if_any(&mut self.health) => stage,
         };
@@ -285,6 +322,7 @@ impl App {
     pub(crate) async fn drain(self) -> Result<(), Failure> {
         // the mail in hand may take a while; no further one is begun
         self.notify.stop.cancel();
+        self.couriers.stop.cancel();
         self.backups.stop(GRACE).await;
         self.watchdog.stop(GRACE).await;
         self.poller.stop(GRACE).await;
@@ -292,15 +330,21 @@ impl App {
         if timeout(GRACE, self.store.heartbeat()).await.is_err() {
             warn!("the disk does not answer; what was measured last is not judged");
         }
+        self.plugins.stop(GRACE).await;
         self.judge.stop(GRACE).await;
         tokio::join!(self.mail.stop(GRACE), self.audit.stop(GRACE));
         tokio::join!(
             self.notify.stop(LAST_GRACE),
+            self.couriers.stop(LAST_GRACE),
             self.api.stop(LAST_GRACE),
             stop_if_any(self.https),
             stop_if_any(self.health),
         );
-        tokio::join!(self.access.stop(GRACE), self.secrets.stop(GRACE));
+        tokio::join!(
+            self.access.stop(GRACE),
+            self.secrets.stop(GRACE),
+            self.plugin_host.stop()
+        );
         // while the store's lock is ours, so that it is not a successor's socket
         let _ = std::fs::remove_file(&self.knobs.started_with.api.socket);
         close(self.store).await

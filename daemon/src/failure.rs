@@ -43,6 +43,8 @@ pub(crate) enum Failure {
     Tls(#[source] api::tls::TlsError),
     #[error("the settings of backups cannot be used")]
     Backup(#[source] backup::BackupError),
+    #[error("plugins cannot make requests")]
+    PluginRequests(#[source] fetch::FetchError),
     #[error("the mail settings cannot be used")]
     Mail(#[source] notify::MailError),
     #[error("the store cannot be used")]
@@ -91,6 +93,7 @@ impl Failure {
             | Failure::Secret(_)
             | Failure::Mail(_)
             | Failure::Backup(_)
+            | Failure::PluginRequests(_)
             | Failure::NoKey
             | Failure::KeyFile(_)
             | Failure::NoVault

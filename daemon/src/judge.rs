@@ -15,12 +15,13 @@ use model::{
 };
 use rules::{Engine, Reachability, Verdict};
 use store::{Inventory, Judgement, Store};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::failure::chain;
+use crate::plugins::{Judged, Plugins};
 use crate::poll::{Pace, PollerHandle};
 
 /// Between two tries to store what could not be stored.
@@ -128,6 +129,7 @@ impl Judge {
         poller: PollerHandle,
         pace: watch::Receiver<Pace>,
         recipients: watch::Receiver<Vec<String>>,
+        (plugins, judged): (Plugins, mpsc::Receiver<Judged>),
         stop: CancellationToken,
     ) {
         let mut task = JudgeTask {
@@ -135,6 +137,9 @@ impl Judge {
             changed: self.store.changed(),
             pace,
             recipients,
+            roster_changed: plugins.changed(),
+            plugins,
+            by_plugins: judged,
             poller,
             judged: 0,
             unstored: Unstored::default(),
@@ -165,6 +170,10 @@ struct JudgeTask {
     changed: watch::Receiver<u64>,
     pace: watch::Receiver<Pace>,
     recipients: watch::Receiver<Vec<String>>,
+    plugins: Plugins,
+    roster_changed: watch::Receiver<u64>,
+    /// What rules that are plugins say.
+    by_plugins: mpsc::Receiver<Judged>,
     /// Committed reports up to this number were judged.
     judged: u64,
     unstored: Unstored,
@@ -188,6 +197,8 @@ impl JudgeTask {
             () = stop.cancelled() => return false,
             Ok(()) = self.changed.changed() => self.note_change(),
             Ok(()) = self.pace.changed() => self.note_change(),
+            Ok(()) = self.roster_changed.changed() => self.note_change(),
+            Some(judged) = self.by_plugins.recv() => self.take_judged(judged),
             Ok(()) = self.committed.changed() => self.judge_new(),
             () = clock::sleep_or_wait(wait) => {
                 let verdict = self.judge.engine().tick(clock::now());
@@ -212,7 +223,9 @@ impl JudgeTask {
         self.outdated = None;
         let pace = self.pace.borrow_and_update().clone();
         self.changed.borrow_and_update();
-        let rules = self.judge.store.rules();
+        self.roster_changed.borrow_and_update();
+        let mut rules = Vec::clone(&self.judge.store.rules());
+        rules.extend(self.plugins.rules());
         let inventory = self.judge.store.inventory();
         let devices: Vec<Arc<Device>> = inventory.all().cloned().collect();
         let every = |device: &Device, check: Check| pace.every(device, check);
@@ -265,6 +278,21 @@ impl JudgeTask {
         }
     }
 
+    /// Takes what a rule that is a plugin says, and all that wait with it.
+    fn take_judged(&mut self, first: Judged) {
+        let mut next = Some(first);
+        while let Some(judged) = next {
+            let verdict = self.judge.engine().observe_plugin(
+                &judged.rule,
+                judged.device,
+                &judged.verdicts,
+                clock::now(),
+            );
+            self.take(verdict);
+            next = self.by_plugins.try_recv().ok();
+        }
+    }
+
     /// Turns a verdict into what is to be stored and asked.
     fn take(&mut self, verdict: Verdict) {
         for group in verdict.probe {
@@ -295,10 +323,14 @@ impl JudgeTask {
             .map(|d| place(d))
             .unwrap_or_default();
         let behind = names(&inventory, &behind[..behind.len().min(NAMES_BEHIND)]);
-        for to in self.recipients.borrow().iter() {
+        let mail = self.recipients.borrow().clone().into_iter();
+        let mail = mail.map(|to| Channel::Mail { to });
+        let plugins = self.plugins.notifiers().into_iter();
+        let plugins = plugins.map(|plugin| Channel::Plugin { plugin });
+        for channel in mail.chain(plugins) {
             self.unstored.tell(Delivery {
                 id: OutboxId(0),
-                channel: Channel::Mail { to: to.clone() },
+                channel,
                 event,
                 alert: Some(alert.clone()),
                 place: place.clone(),

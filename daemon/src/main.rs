@@ -11,6 +11,7 @@ mod journal;
 mod judge;
 mod limits;
 mod mail;
+mod plugins;
 mod poll;
 mod quota;
 mod reload;

@@ -27,6 +27,7 @@ use tracing::debug;
 
 use crate::clock;
 use crate::failure::chain;
+use crate::plugins::{Asker, Plugins, Readers};
 use crate::quota::Quotas;
 
 /// Polls asked for by people and rules that wait to be taken: a whole network
@@ -172,6 +173,7 @@ type Ended = Result<(task::Id, Option<bool>), task::JoinError>;
 pub(crate) struct Poller {
     store: Store,
     secrets: Secrets,
+    plugins: Plugins,
     quotas: Arc<Quotas>,
     collectors: Collectors,
     pace: watch::Receiver<Pace>,
@@ -194,6 +196,7 @@ impl Poller {
     pub(crate) fn new(
         store: Store,
         secrets: Secrets,
+        plugins: Plugins,
         collectors: Collectors,
         pace: watch::Receiver<Pace>,
     ) -> (Poller, PollerHandle) {
@@ -203,6 +206,7 @@ impl Poller {
         let poller = Poller {
             store,
             secrets,
+            plugins,
             quotas: Arc::default(),
             collectors,
             pace,
@@ -380,6 +384,7 @@ impl Poller {
             group,
             store: self.store.clone(),
             secrets: self.secrets.clone(),
+            plugins: self.plugins.clone(),
             quotas: Arc::clone(&self.quotas),
             collectors: self.collectors.clone(),
             plan: Arc::clone(&self.plan),
@@ -424,6 +429,7 @@ struct Poll {
     group: GroupKey,
     store: Store,
     secrets: Secrets,
+    plugins: Plugins,
     quotas: Arc<Quotas>,
     collectors: Collectors,
     plan: Arc<SnmpPlan>,
@@ -472,66 +478,89 @@ impl Poll {
             }
             Check::Snmp => {
                 let port = device.poll.snmp.port.unwrap_or(self.snmp_port);
-                let credential = self.credential(device)?;
+                let credential = credential(&self.store, &self.secrets, device)?;
                 let target = SocketAddr::new(ip, port);
+                let readers = self.plugins.readers(device);
+                let plan = match readers.as_ref().map(Readers::extra) {
+                    Some(extra) if !extra.is_empty() => Arc::new(SnmpPlan {
+                        extra,
+                        ..SnmpPlan::clone(&self.plan)
+                    }),
+                    _ => Arc::clone(&self.plan),
+                };
                 let answer = self
                     .collectors
                     .snmp
-                    .poll(target, &credential, &self.plan, at)
+                    .poll(target, &credential, &plan, at)
                     .await?;
                 let previous = self.store.reading(self.group);
                 let known = self.store.facts(device.id);
-                Ok(parse::snmp(
-                    device.id,
-                    &answer,
-                    previous.as_deref(),
-                    known.as_deref(),
-                ))
+                let previous = previous.as_deref();
+                let report = parse::snmp(device.id, &answer, previous, known.as_deref());
+                let Some(readers) = readers else {
+                    return Ok(report);
+                };
+                let asker = Asker {
+                    target,
+                    credential: &credential,
+                };
+                Ok(self
+                    .plugins
+                    .read(device, readers, &answer, report, previous, asker)
+                    .await)
             }
         }
     }
 
-    /// What the device is asked with. A secret that cannot be had says nothing of
-    /// the device.
-    fn credential(&self, device: &Device) -> Result<Credential, Failure> {
-        let name = device.credential.as_ref().ok_or_else(no_credential)?;
-        let record = self.store.credential(name).ok_or_else(no_credential)?;
-        let secret = self.secrets.expose(&record.secret);
-        let secret = secret.map_err(|error| Failure {
-            kind: FailureKind::Local,
-            text: format!("the credential {name} cannot be used: {}", chain(&error)),
-        })?;
-        Ok(match record.kind {
-            CredentialKind::SnmpV2c => Credential::SnmpV2c {
-                community: secret.expose().to_vec(),
-            },
-        })
-    }
-
-    /// The device's address; for a host name the last known one if the name
-    /// server does not help.
     async fn address(&self, device: &Device) -> Result<IpAddr, Failure> {
-        let Address::Host(host) = &device.address else {
-            return self.resolve(device, None).await.map(|resolved| resolved.ip);
-        };
-        let last_known = self.store.last_address(host);
-        let resolved = self.resolve(device, last_known).await?;
-        if resolved.fresh && last_known != Some(resolved.ip) {
-            self.store.keep_address(host, resolved.ip);
-        }
-        Ok(resolved.ip)
+        address(&self.store, &self.collectors.resolver, device).await
     }
+}
 
-    async fn resolve(
-        &self,
-        device: &Device,
-        last_known: Option<IpAddr>,
-    ) -> Result<collect::Resolved, Failure> {
-        self.collectors
-            .resolver
-            .resolve(&device.address, last_known)
-            .await
+/// Where and with what a device's agent is asked.
+pub(crate) async fn reach(
+    store: &Store,
+    secrets: &Secrets,
+    collectors: &Collectors,
+    device: &Device,
+    port: u16,
+) -> Result<(SocketAddr, Credential), Failure> {
+    let credential = credential(store, secrets, device)?;
+    let ip = address(store, &collectors.resolver, device).await?;
+    let port = device.poll.snmp.port.unwrap_or(port);
+    Ok((SocketAddr::new(ip, port), credential))
+}
+
+/// What the device is asked with. A secret that cannot be had says nothing of
+/// the device.
+fn credential(store: &Store, secrets: &Secrets, device: &Device) -> Result<Credential, Failure> {
+    let name = device.credential.as_ref().ok_or_else(no_credential)?;
+    let record = store.credential(name).ok_or_else(no_credential)?;
+    let secret = secrets.expose(&record.secret);
+    let secret = secret.map_err(|error| Failure {
+        kind: FailureKind::Local,
+        text: format!("the credential {name} cannot be used: {}", chain(&error)),
+    })?;
+    Ok(match record.kind {
+        CredentialKind::SnmpV2c => Credential::SnmpV2c {
+            community: secret.expose().to_vec(),
+        },
+    })
+}
+
+/// The device's address; for a host name the last known one if the name
+/// server does not help.
+async fn address(store: &Store, resolver: &Resolver, device: &Device) -> Result<IpAddr, Failure> {
+    let Address::Host(host) = &device.address else {
+        let resolved = resolver.resolve(&device.address, None).await?;
+        return Ok(resolved.ip);
+    };
+    let last_known = store.last_address(host);
+    let resolved = resolver.resolve(&device.address, last_known).await?;
+    if resolved.fresh && last_known != Some(resolved.ip) {
+        store.keep_address(host, resolved.ip);
     }
+    Ok(resolved.ip)
 }
 
 fn no_credential() -> Failure {

@@ -51,6 +51,7 @@ async fn take(knobs: &mut Knobs, everything: Everything) {
         let new = settings::pace(&settings);
         std::mem::replace(pace, new.clone()) != new
     });
+    knobs.plugins.reconfigure(&settings);
     knobs.board.note_reload(None);
     info!("settings and rules were read again and are in force");
 }

@@ -10,7 +10,7 @@ use api::{
 };
 use collect::{PingAccess, Pinger};
 use model::{AlertState, Check, Device, DeviceId, DeviceState, GroupKey, Timestamp};
-use notify::MailHealth;
+use notify::{ChannelHealth, MailHealth};
 use store::{Store, StoreHealth};
 use tokio::sync::watch;
 
@@ -18,6 +18,7 @@ use crate::backups::Keeper;
 use crate::clock;
 use crate::failure::chain;
 use crate::judge::Judge;
+use crate::plugins::Plugins;
 use crate::poll::{Pace, PollerHandle};
 
 /// Everything that is asked of the daemon around the store. Cheap to clone.
@@ -26,10 +27,12 @@ pub(crate) struct Board {
     pub(crate) started: Timestamp,
     pub(crate) store: Store,
     pub(crate) backups: Keeper,
+    pub(crate) plugins: Plugins,
     pub(crate) judge: Judge,
     pub(crate) poller: PollerHandle,
     pub(crate) pinger: Pinger,
     pub(crate) mail: MailHealth,
+    pub(crate) channels: ChannelHealth,
     pub(crate) pace: watch::Receiver<Pace>,
     pub(crate) recipients: watch::Receiver<Vec<String>>,
     pub(crate) mail_is_set: watch::Receiver<Option<Arc<notify::Mailer>>>,
@@ -137,6 +140,7 @@ impl Board {
         }
         let troubles = self.troubles().clone();
         warnings.extend(self.backups.warning());
+        warnings.extend(self.plugins.warnings());
         warnings.extend(troubles.health);
         warnings.extend(troubles.https);
         let no_password = troubles.mail.is_some();
@@ -161,6 +165,13 @@ impl Board {
             warnings.push(format!("no mail gets through since {since}: {why}"));
         }
         warnings.extend(mail.template_problems);
+        for (plugin, channel) in self.channels.status().plugins {
+            if let (Some(since), Some((_, why))) = (channel.failing_since, channel.last_error) {
+                warnings.push(format!(
+                    "nobody is told through {plugin} since {since}: {why}"
+                ));
+            }
+        }
         warnings
     }
 }
@@ -237,6 +248,7 @@ impl Daemon for Board {
         self.poll_metrics(into);
         self.mail_metrics(into);
         self.backups.metrics(into);
+        self.plugins.metrics(into);
         self.process_metrics(into);
     }
 
@@ -253,6 +265,14 @@ impl Daemon for Board {
 
     fn new_wrapping_key(&self) -> Result<Option<secrets::WrappingKey>, String> {
         crate::sealing::new_key(&self.settings).map_err(|failure| chain(&failure))
+    }
+
+    fn plugins(&self) -> Option<Arc<dyn api::Plugins>> {
+        Some(Arc::new(self.plugins.clone()))
+    }
+
+    fn metric_described(&self, name: &str) -> Option<api::Described> {
+        self.plugins.described(name)
     }
 
     fn backups(&self) -> Option<Arc<dyn api::Backups>> {

@@ -22,6 +22,7 @@ mod inside;
 mod million;
 mod mix;
 mod peers;
+mod plugin;
 mod quarter;
 mod report;
 mod restart;
@@ -41,11 +42,12 @@ use report::Report;
 /// A part of the run: its name and what it does.
 type Part = (&'static str, fn(&mut Report));
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("access", access::run),
     ("icmp", icmp::run),
     ("snmp", snmp::run),
     ("restart", restart::run),
+    ("plugin", plugin::run),
     ("samples", history::run),
     ("samples.90d", quarter::run),
     ("samples.1M", million::run),

@@ -1,0 +1,230 @@
+//! Notifiers: what a plugin words, the daemon sends.
+//!
+//! The plugin never sees a secret: its settings hold `${secret:KEY}` in the
+//! place of one (with a number that only this plugin knows, so that a device's
+//! text is never taken for one), and what it returns is filled in here, after it was checked
+//! where the filled-in request may go.
+
+use std::time::Duration;
+
+use contract::{Call, HttpRequest, HttpResponse, Kind, Notification, Octets, Phase, Reply};
+use fetch::Guard;
+use model::{Channel, Delivery, NotificationEvent, Rule, Severity};
+use notify::Carried;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::packages::PLACE;
+use super::roster::Active;
+use super::{Plugins, words};
+use crate::failure::chain;
+
+/// A request that names no time of its own.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// No request takes longer.
+const LONGEST: Duration = Duration::from_secs(30);
+
+impl notify::Courier for Plugins {
+    fn carry(&self, delivery: &Delivery, rule: Option<&Rule>) -> notify::Carrying {
+        let (plugins, delivery, rule) = (self.clone(), delivery.clone(), rule.cloned());
+        Box::pin(async move { plugins.deliver(&delivery, rule.as_ref()).await })
+    }
+
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
+        Some(Plugins::changed(self))
+    }
+}
+
+impl Plugins {
+    async fn deliver(&self, delivery: &Delivery, rule: Option<&Rule>) -> Carried {
+        let Channel::Plugin { plugin } = &delivery.channel else {
+            return Carried::Never {
+                why: "this is not for a plugin".to_owned(),
+            };
+        };
+        let roster = self.roster();
+        let active = roster
+            .find(plugin)
+            .filter(|a| a.manifest.kind == Kind::Notifier);
+        let Some(active) = active else {
+            return later(format!(
+                "the plugin {plugin} is not running: sotp plugin ls"
+            ));
+        };
+        let notification = self.notification(delivery, rule);
+        let requests = match self.call(active, Call::Render(notification.clone())).await {
+            Ok(Reply::Requests(requests)) => requests,
+            Ok(_) => return later("it answered something else than was asked"),
+            Err(failure) => return later(failure.to_string()),
+        };
+        for request in &requests {
+            let response = match self.send(active, request).await {
+                Ok(response) => response,
+                Err(why) => return later(why),
+            };
+            let ask = Call::Interpret {
+                notification: notification.clone(),
+                response,
+            };
+            match self.call(active, ask).await {
+                Ok(Reply::Delivery(contract::Delivery::Delivered(_))) => {}
+                Ok(Reply::Delivery(contract::Delivery::RetryAfterS(seconds))) => {
+                    return Carried::Later {
+                        why: "the other side asks to be left alone for a while".to_owned(),
+                        after: Some(Duration::from_secs(u64::from(seconds))),
+                    };
+                }
+                Ok(Reply::Delivery(contract::Delivery::Failed(why))) => {
+                    return Carried::Never {
+                        why: words::safe(&why),
+                    };
+                }
+                Ok(_) => return later("it answered something else than was asked"),
+                Err(failure) => return later(failure.to_string()),
+            }
+        }
+        Carried::Taken
+    }
+
+    fn notification(&self, delivery: &Delivery, rule: Option<&Rule>) -> Notification {
+        let alert = delivery.alert.as_ref();
+        let inventory = self.inner.store.inventory();
+        let device = alert.and_then(|alert| inventory.device(alert.device));
+        let mut attrs = vec![
+            ("place".to_owned(), delivery.place.clone()),
+            ("from".to_owned(), self.inner.host_name.clone()),
+        ];
+        if let Some(alert) = alert {
+            attrs.push(("alert".to_owned(), alert.id.to_string()));
+            attrs.push(("rule".to_owned(), alert.rule.0.clone()));
+            attrs.push(("device".to_owned(), alert.device_name.clone()));
+            attrs.push(("since".to_owned(), alert.since.to_string()));
+            let labels = alert.labels.iter();
+            attrs.extend(labels.map(|(name, value)| (format!("label.{name}"), value.to_owned())));
+            attrs.extend(
+                alert
+                    .value
+                    .map(|value| ("value".to_owned(), value.to_string())),
+            );
+        }
+        let note = rule.and_then(|rule| rule.note.clone());
+        attrs.extend(note.map(|note| ("note".to_owned(), note)));
+        if !delivery.behind.is_empty() {
+            attrs.push(("behind".to_owned(), delivery.behind.join(", ")));
+        }
+        Notification {
+            id: alert.map_or_else(
+                || format!("test-{}", delivery.id),
+                |alert| format!("{}-{}", alert.id, alert.since.0),
+            ),
+            phase: match delivery.event {
+                NotificationEvent::Firing => Phase::Opened,
+                NotificationEvent::Resolved => Phase::Resolved,
+                NotificationEvent::Test => Phase::Test,
+            },
+            severity: alert.map_or(Severity::Info, |alert| alert.severity).into(),
+            at: delivery.created.into(),
+            summary: alert.map_or_else(
+                || "a test: notifications of SOTP arrive here".to_owned(),
+                |alert| alert.summary.clone(),
+            ),
+            attrs,
+            device: device.map(|device| self.seen(device)),
+            url: self.inner.url.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Sends a request of `active`, if it may, with its secrets filled in.
+    pub(super) async fn send(
+        &self,
+        active: &Active,
+        request: &HttpRequest,
+    ) -> Result<HttpResponse, String> {
+        let url = self.filled(active, &request.url)?;
+        let body = match &request.body {
+            None => Zeroizing::new(Vec::new()),
+            Some(Octets(bytes)) => match std::str::from_utf8(bytes) {
+                Ok(text) => Zeroizing::new(self.filled(active, text)?.as_bytes().to_vec()),
+                Err(_) => Zeroizing::new(bytes.clone()),
+            },
+        };
+        let mut built = hyper::Request::builder()
+            .method(request.method.as_str())
+            .uri(url.as_str());
+        for (name, value) in &request.headers {
+            let value = self.filled(active, value)?;
+            built = built.header(name.as_str(), value.as_str());
+        }
+        // what is wrong with it is not repeated: it may hold a secret
+        let built = built
+            .body(bytes::Bytes::copy_from_slice(&body))
+            .map_err(|_| "its request is none: a method, an address or a header is malformed")?;
+        let guard = Guard {
+            patterns: active.granted.patterns("http").map(str::to_owned).collect(),
+            allow_private: false,
+        };
+        let patience = match request.timeout_ms {
+            0 => TIMEOUT,
+            ms => Duration::from_millis(u64::from(ms)).min(LONGEST),
+        };
+        let fetching = self.inner.fetcher.fetch_guarded(built, &guard);
+        let response = match tokio::time::timeout(patience, fetching).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(chain(&error)),
+            Err(_too_long) => return Err(format!("no answer within {patience:?}")),
+        };
+        let headers = response.headers().iter();
+        let headers = headers.filter_map(|(name, value)| {
+            let value = value.to_str().ok()?;
+            Some((name.as_str().to_owned(), value.to_owned()))
+        });
+        Ok(HttpResponse {
+            status: response.status().as_u16(),
+            headers: headers.collect(),
+            body: Octets(response.body().to_vec()),
+        })
+    }
+
+    /// `text` with the secrets that it names.
+    fn filled(&self, active: &Active, text: &str) -> Result<Zeroizing<String>, String> {
+        let mut filled = Zeroizing::new(String::with_capacity(text.len()));
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once(PLACE) {
+            filled.push_str(before);
+            let own = after.split_once('}').and_then(|(inside, after)| {
+                let (key, nonce) = inside.split_once(':')?;
+                (nonce == active.nonce).then_some((key, after))
+            });
+            let Some((key, after)) = own else {
+                // a text that somebody else wrote, who knows how places look
+                filled.push_str(PLACE);
+                rest = after;
+                continue;
+            };
+            if !active.granted.has("secrets") {
+                return Err("it was not granted to use secrets".to_owned());
+            }
+            let name = active.secrets.get(key);
+            let name = name.ok_or_else(|| format!("none of its settings is the secret {key}"))?;
+            let value = self.inner.secrets.expose(name);
+            let value = value.map_err(|error| format!("the secret {name}: {}", chain(&error)))?;
+            let value = value.expose_str();
+            filled.push_str(
+                value
+                    .ok_or_else(|| format!("the secret {name} is no text"))?
+                    .trim(),
+            );
+            rest = after;
+        }
+        filled.push_str(rest);
+        Ok(filled)
+    }
+}
+
+fn later(why: impl Into<String>) -> Carried {
+    Carried::Later {
+        why: words::safe(&why.into()),
+        after: None,
+    }
+}

@@ -1,0 +1,462 @@
+//! Plugins in the daemon: which run, and where they act.
+//!
+//! ```text
+//! poll ──answers──▶ reading (parsers, pollers) ──columns──▶ the device's row
+//! store ──series──▶ judging (rules) ──verdicts──▶ the judge
+//! outbox ──▶ courier (notifiers) ──requests──▶ the world, where granted
+//! people ──▶ admin (install, grant, enable ...), trial (dev, try), planning (dry runs)
+//! ```
+//!
+//! The roster is what runs. It changes as a whole and at once; whoever works
+//! with the one before finishes with it. What is installed, granted and set is
+//! in the store; a package that cannot be brought up is broken, which is shown,
+//! and never a reason not to start.
+
+mod admin;
+mod courier;
+mod figures;
+mod judging;
+mod packages;
+mod planning;
+mod query;
+mod reading;
+mod roster;
+mod services;
+mod trial;
+mod words;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use config::Settings;
+use contract::{Call, Failure, Fault, FaultClass, Kind, Reply};
+use fetch::{FetchSettings, Fetcher};
+use futures_util::StreamExt;
+use model::{
+    Capabilities, Condition, DeviceId, PluginName, PluginRecord, Rule, RuleSource, Selector,
+    Severity, Timestamp,
+};
+use package::PublicKey;
+use plugin::{Host, HostOptions};
+use secrets::Secrets;
+use store::Store;
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::failure::chain;
+use crate::poll::{Collectors, Pace};
+
+pub(crate) use judging::{Happened, Judged};
+pub(crate) use reading::{Asker, Readers};
+use roster::{Active, Roster};
+use services::{FactBook, Services};
+use trial::Trial;
+
+/// Events that wait to be judged; further ones are dropped and counted.
+const EVENTS_WAITING: usize = 10_000;
+
+/// Plugins that are brought up at once when the daemon starts.
+const BRINGING_UP: usize = 8;
+
+/// Bytes of an answer to a plugin's request.
+const ANSWER_BYTES: usize = 1 << 20;
+
+/// A request of a plugin takes no longer, whatever it says.
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// Calls that may wait for the host.
+const CALLS_WAITING: usize = 4_096;
+
+/// All plugins. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Plugins {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// `None`: the settings do not let plugins run, or the host cannot be
+    /// started.
+    host: Option<Host>,
+    services: Arc<Services>,
+    store: Store,
+    secrets: Secrets,
+    collectors: Collectors,
+    pace: watch::Receiver<Pace>,
+    fetcher: Fetcher,
+    facts: Arc<FactBook>,
+    roster: RwLock<Arc<Roster>>,
+    /// What is enabled and does not run, and why.
+    broken: Mutex<BTreeMap<String, String>>,
+    /// Whoever changes what is installed, granted or set: one at a time.
+    changing: Arc<tokio::sync::Mutex<()>>,
+    trials: Mutex<BTreeMap<PluginName, Trial>>,
+    events: mpsc::Sender<Happened>,
+    /// The directory of packages that came with the daemon.
+    bundled: PathBuf,
+    trusted: RwLock<Vec<(String, PublicKey)>>,
+    host_name: String,
+    /// Where people see the daemon's page.
+    url: Option<String>,
+    /// Counts changes of the roster.
+    changed: watch::Sender<u64>,
+}
+
+impl Plugins {
+    /// Starts the host and brings up what is enabled.
+    pub(crate) async fn start(
+        settings: &Settings,
+        store: &Store,
+        secrets: &Secrets,
+        collectors: &Collectors,
+        pace: watch::Receiver<Pace>,
+        url: Option<String>,
+    ) -> Result<(Plugins, mpsc::Receiver<Happened>), crate::failure::Failure> {
+        let facts: Arc<FactBook> = Arc::default();
+        let services = Arc::new(Services {
+            store: store.clone(),
+            facts: Arc::clone(&facts),
+            granted: Mutex::default(),
+        });
+        let host = match settings.plugins.enabled {
+            true => start_host(settings, Arc::clone(&services)).await,
+            false => None,
+        };
+        let fetcher = Fetcher::new(&FetchSettings {
+            ca_file: None,
+            timeout: REQUEST,
+            max_body: ANSWER_BYTES,
+        });
+        let fetcher = fetcher.map_err(crate::failure::Failure::PluginRequests)?;
+        let (events, happened) = mpsc::channel(EVENTS_WAITING);
+        let plugins = Plugins {
+            inner: Arc::new(Inner {
+                host,
+                services,
+                store: store.clone(),
+                secrets: secrets.clone(),
+                collectors: collectors.clone(),
+                pace,
+                fetcher,
+                facts,
+                roster: RwLock::default(),
+                broken: Mutex::default(),
+                changing: Arc::default(),
+                trials: Mutex::default(),
+                events,
+                bundled: settings.plugins.dir.clone(),
+                trusted: RwLock::new(trusted(settings)),
+                host_name: crate::settings::host_name(),
+                url,
+                changed: watch::Sender::new(0),
+            }),
+        };
+        plugins.bring_all_up().await;
+        Ok((plugins, happened))
+    }
+
+    /// Takes keys that are trusted from now on.
+    pub(crate) fn reconfigure(&self, settings: &Settings) {
+        let mut known = self
+            .inner
+            .trusted
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *known = trusted(settings);
+    }
+
+    async fn bring_all_up(&self) {
+        if self.inner.host.is_none() {
+            return;
+        }
+        let began = clock::tick();
+        let installed = self.inner.store.plugins();
+        let enabled = installed.values().filter(|record| record.enabled);
+        let enabled: Vec<Arc<PluginRecord>> = enabled.cloned().collect();
+        let count = enabled.len();
+        futures_util::stream::iter(enabled)
+            .for_each_concurrent(BRINGING_UP, |record| async move {
+                self.run(&record).await;
+            })
+            .await;
+        if count > 0 {
+            let took = clock::tick().saturating_sub(began);
+            let running = self.roster().all.len();
+            info!(running, enabled = count, ?took, "plugins are up");
+        }
+    }
+
+    /// Brings `record` up and lets it run; notes why, if it cannot.
+    async fn run(&self, record: &PluginRecord) {
+        let name = record.name.as_str();
+        let up = match package::beyond(&record.current.asks, &record.granted) {
+            missing if missing == Capabilities::default() => self.bring_up(record).await,
+            _ => Err("it asks for what it was not granted".to_owned()),
+        };
+        match up {
+            Ok(active) => self.activate(active),
+            Err(why) => {
+                warn!(plugin = name, error = %why, "a plugin does not run: {why}");
+                self.put_out(name);
+                self.broken().insert(name.to_owned(), why);
+            }
+        }
+    }
+
+    /// From now on `active` runs, in the place of what has its name.
+    fn activate(&self, active: Active) {
+        let Some(host) = &self.inner.host else {
+            return;
+        };
+        let name = active.host_name.clone();
+        self.services_granted()
+            .insert(name.clone(), active.granted.clone());
+        host.activate(&name, active.generation);
+        self.broken().remove(&name);
+        self.change(|roster| roster.with(active));
+    }
+
+    /// From now on nothing runs under `name`.
+    fn put_out(&self, name: &str) {
+        self.change(|roster| roster.without(name));
+        if let Some(host) = &self.inner.host {
+            host.unload(name);
+        }
+        self.services_granted().remove(name);
+        self.broken().remove(name);
+    }
+
+    fn change(&self, change: impl FnOnce(&Roster) -> Roster) {
+        {
+            let mut roster = self
+                .inner
+                .roster
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            *roster = Arc::new(change(&roster));
+        }
+        self.inner.changed.send_modify(|count| *count += 1);
+    }
+
+    fn roster(&self) -> Arc<Roster> {
+        let roster = self.inner.roster.read();
+        Arc::clone(&roster.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn broken(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        let broken = self.inner.broken.lock();
+        broken.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn services_granted(&self) -> MutexGuard<'_, HashMap<String, Capabilities>> {
+        let granted = self.inner.services.granted.lock();
+        granted.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls a plugin that runs, and keeps what it wants kept.
+    async fn call(&self, active: &Active, call: Call) -> Result<Reply, Failure> {
+        let Some(host) = &self.inner.host else {
+            return Err(Fault::new(FaultClass::HostDied, "plugins do not run here").into());
+        };
+        let ended = host.call(&active.host_name, call).await;
+        let reply = ended.result?;
+        if !ended.kv.is_empty() && active.only.is_none() {
+            self.keep_values(active, ended.kv).await?;
+        }
+        Ok(reply)
+    }
+
+    async fn keep_values(
+        &self,
+        active: &Active,
+        writes: Vec<contract::KvWrite>,
+    ) -> Result<(), Failure> {
+        let unavailable =
+            |why: String| Failure::from(contract::PluginError::Unavailable(words::safe(&why)));
+        let name = PluginName::new(&active.host_name).map_err(|e| unavailable(e.to_string()))?;
+        let now = clock::now();
+        let values = writes.into_iter().map(|write| {
+            let expires = write
+                .ttl_s
+                .map(|ttl| now.plus(Duration::from_secs(u64::from(ttl))));
+            let value = write.value.map(|value| model::PluginValue {
+                bytes: value.0,
+                expires,
+            });
+            (write.key, value)
+        });
+        let limits = &active.manifest.limits;
+        let room = store::PluginRoom {
+            bytes: limits.kv_bytes as usize,
+            keys: limits.kv_keys as usize,
+        };
+        let kept = self
+            .inner
+            .store
+            .keep_plugin_values(&name, values.collect(), room, now)
+            .await;
+        kept.map_err(|error| unavailable(chain(&error)))
+    }
+
+    /// What a rule kept about a device.
+    fn state(&self, active: &Active, device: DeviceId) -> Vec<u8> {
+        let name = PluginName::new(&active.host_name).ok();
+        let state = name.and_then(|name| self.inner.store.plugin_state(&name, device));
+        state.map(|state| state.to_vec()).unwrap_or_default()
+    }
+
+    async fn keep_states(&self, states: Vec<(String, DeviceId, Vec<u8>)>) -> Result<(), String> {
+        if states.is_empty() {
+            return Ok(());
+        }
+        let states = states.into_iter().filter_map(|(name, device, state)| {
+            let name = PluginName::new(&name).ok()?;
+            Some((name, device, state))
+        });
+        let kept = self.inner.store.keep_plugin_states(states.collect()).await;
+        match kept.map_err(|error| chain(&error))?.first() {
+            Some((name, device)) => Err(format!(
+                "{name} has no room for what it keeps of device {device}"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn note_facts(&self, device: DeviceId, facts: &[contract::Fact]) {
+        let book = self.inner.facts.lock();
+        let mut book = book.unwrap_or_else(PoisonError::into_inner);
+        let known = book.entry(device).or_default();
+        for fact in facts {
+            let value = match &fact.value {
+                contract::Scalar::Text(text) => contract::Scalar::Text(words::safe(text)),
+                value => value.clone(),
+            };
+            known.insert(fact.key.clone(), value);
+        }
+    }
+
+    fn happened(&self, device: DeviceId, event: contract::Event) {
+        info!(%device, kind = %words::safe(&event.kind), "{}", words::safe(&event.message));
+        // the rules are behind by thousands of events: the newest are lost
+        let _ = self.inner.events.try_send(Happened { device, event });
+    }
+
+    /// The rules that run, for the engine.
+    pub(crate) fn rules(&self) -> Vec<Rule> {
+        let roster = self.roster();
+        roster.of(Kind::Rule).map(|active| rule(active)).collect()
+    }
+
+    /// The notifiers that run: each is told of every alert.
+    pub(crate) fn notifiers(&self) -> Vec<String> {
+        let roster = self.roster();
+        let notifiers = roster.of(Kind::Notifier);
+        notifiers.map(|active| active.host_name.clone()).collect()
+    }
+
+    /// Counts changes of what runs.
+    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
+        self.inner.changed.subscribe()
+    }
+
+    /// What a metric is that a plugin measures.
+    pub(crate) fn described(&self, name: &str) -> Option<api::Described> {
+        let roster = self.roster();
+        let all = roster.all.iter().filter_map(|active| active.measures());
+        let metric = all
+            .flat_map(|measures| &measures.metrics)
+            .find(|metric| metric.name == name)?;
+        Some(api::Described {
+            kind: metric.kind.into(),
+            unit: words::safe(&metric.unit),
+            help: words::safe(&metric.help),
+        })
+    }
+
+    /// What is wrong with plugins, for the status.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let broken = self.broken();
+        let mut warnings: Vec<String> = broken
+            .iter()
+            .map(|(name, why)| format!("the plugin {name} does not run: {why}"))
+            .collect();
+        if let Some(host) = &self.inner.host {
+            let figures = host.host_figures();
+            if figures.pid.is_none() {
+                warnings.push("the plugin host is not running; it is being started".to_owned());
+            }
+        }
+        warnings
+    }
+
+    /// Ends the host.
+    pub(crate) async fn stop(&self) {
+        if let Some(host) = &self.inner.host {
+            host.stop().await;
+        }
+    }
+}
+
+fn rule(active: &Active) -> Rule {
+    Rule {
+        name: active.rule(),
+        severity: Severity::Warning,
+        enabled: true,
+        selector: Selector::default(),
+        condition: Condition::Plugin {
+            plugin: active.host_name.clone(),
+        },
+        note: None,
+        source: RuleSource::Plugin,
+        updated: Timestamp(0),
+        revision: 1,
+    }
+}
+
+fn trusted(settings: &Settings) -> Vec<(String, PublicKey)> {
+    let keys = settings.plugins.trusted_keys.iter();
+    keys.filter_map(|key| match PublicKey::parse(&key.key) {
+        Ok((public, _comment)) => Some((key.name.clone(), public)),
+        Err(problem) => {
+            warn!(key = %key.name, "a key in plugins.trusted_keys is none: {}", problem.message);
+            None
+        }
+    })
+    .collect()
+}
+
+/// Starts the host. Without it the daemon does everything but run plugins.
+async fn start_host(settings: &Settings, services: Arc<Services>) -> Option<Host> {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => {
+            warn!(%error, "plugins do not run: where this program lies is not known");
+            return None;
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let options = HostOptions {
+        program,
+        cache: settings.store.path.with_extension("plugin-cache"),
+        threads: match settings.plugins.threads {
+            0 => cores.clamp(2, 8),
+            threads => threads,
+        },
+        waiting: CALLS_WAITING,
+        memory: settings.plugins.memory,
+    };
+    match Host::start(options, services, || clock::now().into()).await {
+        Ok(host) => {
+            for what in host.host_figures().not_in_force {
+                warn!("the plugins' sandbox is weaker here: {what}");
+            }
+            Some(host)
+        }
+        Err(fault) => {
+            warn!(error = %fault, "plugins do not run: their host cannot be started: {fault}");
+            None
+        }
+    }
+}
