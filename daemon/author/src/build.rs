@@ -90,7 +90,7 @@ fn cargo(folder: &Path, release: bool) -> Result<PathBuf, Problem> {
             .into_iter()
             .find(|file| file.extension().is_some_and(|e| e == "wasm"))
     });
-    modules.last().ok_or_else(|| {
+    modules.into_iter().last().ok_or_else(|| {
         Problem::new("cargo built no WebAssembly module")
             .with_hint("the crate needs `crate-type = [\"cdylib\"]` under [lib]")
     })

@@ -70,6 +70,23 @@ pub fn run(package: &Package, wanted: &dyn Fn(&str) -> bool) -> Result<Report, F
     })
 }
 
+/// What a plugin says that it does. Blocks.
+///
+/// # Errors
+///
+/// It cannot be loaded, or does not say it.
+pub fn described(package: &Package) -> Result<Reply, Failure> {
+    let load = load_of(package)?;
+    let plugin = plugin::load_here(&load)?;
+    let replay = Replay {
+        now: contract::Nanos::default(),
+        call: contract::Call::Describe,
+        settings: contract::Settings::default(),
+        host: Vec::new(),
+    };
+    plugin::replay_here(&*plugin, &load, replay).result
+}
+
 fn load_of(package: &Package) -> Result<Load, Fault> {
     let manifest = &package.manifest;
     let code = if manifest.is_script() {

@@ -222,6 +222,21 @@ impl Client {
         .await
     }
 
+    /// Hands a file over, once: it is not repeated by itself.
+    pub(crate) async fn post_bytes(&self, path: &str, bytes: Vec<u8>) -> Result<Answer, Trouble> {
+        let kind = "application/octet-stream";
+        self.ask(Call::new(Method::POST, path).content(kind, bytes))
+            .await
+    }
+
+    /// The same, in the place of what was there.
+    pub(crate) async fn put_bytes(&self, path: &str, bytes: Vec<u8>) -> Result<Answer, Trouble> {
+        let mut call = Call::new(Method::PUT, path);
+        call.repeatable = true;
+        self.ask(call.content("application/octet-stream", bytes))
+            .await
+    }
+
     pub(crate) async fn put(&self, path: &str, body: &Value, when: If) -> Result<Answer, Trouble> {
         self.ask(Call::new(Method::PUT, path).json(body).given(&when)?)
             .await

@@ -2,6 +2,7 @@
 
 mod access;
 mod kept;
+mod plugin;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,8 @@ pub(crate) use access::{
     Admin, Audit, AuditFilters, Context, ExportFormat, Limit, Login, Password, Policy, Secrets,
     Sessions, Setup, TenantFields, Tenants, Tokens, TokensAdd, Totp, UserFields, Users,
 };
+pub(crate) use plugin::{Lang, Plugin, PluginKey, PluginRecord, PluginTest};
+
 pub(crate) use kept::{Asked, Backup, Metrics, MetricsExport, MetricsGet, Opened, S3, TableFormat};
 
 #[derive(Subcommand)]
@@ -36,6 +39,9 @@ pub(crate) enum Command {
     /// Telling people
     #[command(subcommand)]
     Notify(Notify),
+    /// Plugins: written, tested, installed, granted, run
+    #[command(subcommand, alias = "plugins")]
+    Plugin(Plugin),
     /// Everything in one file: made, listed, verified, restored
     #[command(subcommand, alias = "backups")]
     Backup(Backup),

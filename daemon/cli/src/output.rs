@@ -213,6 +213,10 @@ impl Output {
         self.width.is_none_or(|width| taken <= width)
     }
 
+    pub(crate) fn has_colours(&self) -> bool {
+        self.colour
+    }
+
     pub(crate) fn is_terminal(&self) -> bool {
         self.terminal
     }

@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_fingerprint_is_read_as_people_write_it_and_shown_as_openssl_does() {
-        let plain = "0aff".to_owned() + &"00".repeat(30);
+        let plain = "0aff".to_owned() + "00".repeat(30).as_str();
         let read: Fingerprint = plain.parse().unwrap();
         let shown = read.to_string();
         assert!(

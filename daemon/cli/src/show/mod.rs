@@ -3,6 +3,7 @@
 mod alerts;
 mod archives;
 mod audit;
+mod authors;
 mod backups;
 mod csv;
 mod devices;
@@ -12,6 +13,7 @@ mod me;
 mod metrics;
 mod others;
 mod people;
+mod plugins;
 mod secrets;
 mod series;
 mod setup;
@@ -58,6 +60,10 @@ pub(crate) async fn run(
         Command::Backup(Backup::Restore { opened, directory }) => {
             archives::restore(opened, directory, world, output).await?;
         }
+        // plugins are written without a daemon
+        Command::Plugin(words) if authors::is_local(words) => {
+            return authors::run(words, output).await;
+        }
         // what monitoring asks for is answered even if nobody can be asked
         Command::Status { check: true } => return status::check(chosen(world).await, output).await,
         asked => ask(asked, &chosen(world).await?, output).await?,
@@ -70,6 +76,7 @@ async fn ask(command: &Command, client: &Client, output: &Output) -> Result<(), 
         Command::Devices(words) => devices::run(words, client, output).await,
         Command::Metrics(words) => metrics::run(words, client, output).await,
         Command::Backup(words) => backups::run(words, client, output).await,
+        Command::Plugin(words) => plugins::run(words, client, output).await,
         Command::Alerts(words) => alerts::run(words, client, output).await,
         Command::Rules(words) => others::rules(words, client, output).await,
         Command::Outbox(words) => others::outbox(words, client, output).await,
