@@ -17,8 +17,11 @@ else
   echo "check: SKIPPED advisories: their database cannot be fetched from here: $(tail -1 "$fetched")"
 fi
 
-shellcheck --severity=warning packaging/*.sh packaging/test/*.sh packaging/keys/* .ci/run
+shellcheck --severity=warning sdk/check.sh sdk/c/example/build.sh plugins/build.sh packaging/*.sh packaging/test/*.sh packaging/keys/* .ci/run
 for script in packaging/deb/post* packaging/rpm/p*; do sh -n "$script"; done
+
+# what is no part of the workspace
+sdk/check.sh
 
 # every file that is shipped must be one that the daemon accepts
 cargo run --quiet --locked -p sotpd -- check etc/sotp.toml --rules etc/rules

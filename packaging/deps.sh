@@ -86,6 +86,23 @@ for task in "$@"; do
   done
 done
 
+# Plugins in Rust are built for this target: rustup's, or Debian's toolchain, which builds the standard library as well.
+wasm=wasm32-unknown-unknown
+has_wasm() {
+  local sysroot
+  sysroot=$(rustc --print sysroot 2>/dev/null) && [ -d "$sysroot/lib/rustlib/$wasm" ]
+}
+for task in "$@"; do
+  case $task in
+    check | test | package | bench)
+      if ! has_wasm && ! { rustup target add "$wasm" >/dev/null 2>&1 && has_wasm; }; then
+        echo "deps: the target $wasm cannot be had from rustup; plugins need it: rustup target add $wasm" >&2
+        exit 1
+      fi
+      ;;
+  esac
+done
+
 is_installed() { [ "$(cat "$cache/$1/.complete" 2>/dev/null)" = "$2" ]; }
 
 # install_venv NAME PACKAGE

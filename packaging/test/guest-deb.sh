@@ -274,6 +274,29 @@ apt-get install -y -q --reinstall -o Dpkg::Options::=--force-confold "$deb" </de
 is "an upgrade makes no key beside a sealed one" "$? $(ls /etc/sotp/sotp-kek 2>/dev/null)" "0 "
 eventually 10 "and the daemon has it" active systemctl is-active sotpd
 
+note "plugins"
+of_host() { local_api GET /api/v1/plugins | json "[\"host\"][\"$1\"]"; }
+active() { sotp plugin ls -o tsv | awk '$4=="active"' | wc -l; }
+new_host() { [ "$(of_host pid)" -gt 0 ] && [ "$(of_host pid)" != "$child" ] && echo yes; }
+is "ten came with the package" "$(sotp plugin ls --bundled -o tsv | tail -n +2 | wc -l)" 10
+child=$(of_host pid)
+is "their host runs as sotp" "$(stat -c %U "/proc/$child")" sotp
+is "as a child of the daemon" "$(awk '/^PPid:/{print $2}' "/proc/$child/status")" "$(pid)"
+is "with a filter of its own" "$(awk '/^Seccomp_filters:/{print ($2 > n)}' n="$(awk '/^Seccomp_filters:/{print $2}' "/proc/$(pid)/status")" "/proc/$child/status")" 1
+is "and nothing of its sandbox is missing" "$(of_host not_in_force)" "[]"
+for plugin in mikrotik-health flap-detector; do
+  sotp plugin install --bundled $plugin >/tmp/plugin.log 2>&1
+  is "install $plugin" $? 0
+  sotp plugin grant $plugin --all >>/tmp/plugin.log 2>&1
+  is "grant it" $? 0
+  sotp plugin enable $plugin >>/tmp/plugin.log 2>&1
+  is "enable it" $? 0
+done
+is "a component and a script run under W^X" "$(active)" 2
+kill -9 "$child"
+eventually 10 "the host is back after a kill" yes new_host
+eventually 10 "and both run in it" 2 active
+
 note "backup and restore"
 sotp backup create /tmp/box.tar >/tmp/backup.log 2>&1
 is "sotp backup create" $? 0
@@ -290,6 +313,7 @@ systemctl start sotpd
 is "a restored box starts" $? 0
 is "with the same samples" "$(sotp metrics export 'icmp_rtt_seconds{device="guest"}' --from -1h --until -5s --format csv | head -4)" "$before_rows"
 asked "and asks its devices with the same secrets"
+is "and runs its plugins" "$(active)" 2
 is "and nothing in its audit log is in doubt" "$(sotp audit verify >/tmp/verify.log 2>&1; echo $?)" 0
 rm -rf /var/lib/sotp.old
 

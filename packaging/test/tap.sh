@@ -52,6 +52,16 @@ eventually() {
 # json PATH: prints what Python's PATH gives of the document on standard input
 json() { /artifacts/json "$1"; }
 
+# local_api METHOD PATH: prints the body that the daemon's socket answers with
+local_api() {
+  python3 -c 'import http.client, socket, sys
+connection = http.client.HTTPConnection("localhost")
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect("/run/sotp/sotp.sock")
+connection.request(*sys.argv[1:])
+print(connection.getresponse().read().decode())' "$@"
+}
+
 # http PORT PATH: prints "STATUS BODY"; the guest has no curl
 http() {
   local status
