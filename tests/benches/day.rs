@@ -167,7 +167,7 @@ fn credential(now: Timestamp) -> (CredentialRecord, SecretRecord) {
         }],
         created: now,
         updated: now,
-        revision: 1,
+        revision: 0,
     };
     let credential = CredentialRecord {
         secret: secret.name.clone(),
