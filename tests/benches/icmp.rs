@@ -111,7 +111,9 @@ fn addresses() -> impl Iterator<Item = String> {
 fn table() -> String {
     let lines = addresses().enumerate();
     let lines = lines.map(|(place, address)| format!("host-{place:05},{address}\n"));
-    "name,address\n".to_owned() + &lines.collect::<String>()
+    std::iter::once("name,address\n".to_owned())
+        .chain(lines)
+        .collect()
 }
 
 /// What was measured in the window, by the samples that were kept.

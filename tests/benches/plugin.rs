@@ -261,7 +261,7 @@ fn in_process(component: &Arc<[u8]>, call: &Call) -> f64 {
         settings: Settings::default(),
         host: Vec::new(),
     };
-    let mut once = || {
+    let once = || {
         let ended = plugin::replay_here(&*guest, &load, replay());
         assert!(ended.result.is_ok(), "{:?}", ended.result);
         ended.usage.cpu_ns
