@@ -37,7 +37,20 @@ pub fn build(folder: &Path, release: bool) -> Result<Built, Vec<Problem>> {
     }
     let began = Instant::now();
     let module = cargo(folder, release).map_err(|problem| vec![problem])?;
-    let module = std::fs::read(&module).map_err(|error| {
+    Ok(Built {
+        package: with_module(folder, &module)?,
+        took: Some(began.elapsed()),
+    })
+}
+
+/// Reads the plugin in `folder`, with a core module that something else built,
+/// a C compiler say; a component is taken as it is. Blocks.
+///
+/// # Errors
+///
+/// Everything that is wrong.
+pub fn with_module(folder: &Path, module: &Path) -> Result<Package, Vec<Problem>> {
+    let module = std::fs::read(module).map_err(|error| {
         let message = format!("{} cannot be read: {error}", module.display());
         vec![Problem::new(message)]
     })?;
@@ -46,11 +59,7 @@ pub fn build(folder: &Path, release: bool) -> Result<Built, Vec<Problem>> {
         problem.hint = fault.hint;
         vec![problem]
     })?;
-    let package = Package::read_folder(folder, Some(&component))?;
-    Ok(Built {
-        package,
-        took: Some(began.elapsed()),
-    })
+    Package::read_folder(folder, Some(&component))
 }
 
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -80,7 +89,7 @@ fn cargo(folder: &Path, release: bool) -> Result<PathBuf, Problem> {
         );
     }
     let said = String::from_utf8_lossy(&output.stdout);
-    let modules = said.lines().filter_map(|line| {
+    let mut modules = said.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let files = message.get("filenames")?.as_array()?.clone();
         let files = files
@@ -90,7 +99,7 @@ fn cargo(folder: &Path, release: bool) -> Result<PathBuf, Problem> {
             .into_iter()
             .find(|file| file.extension().is_some_and(|e| e == "wasm"))
     });
-    modules.into_iter().last().ok_or_else(|| {
+    modules.next_back().ok_or_else(|| {
         Problem::new("cargo built no WebAssembly module")
             .with_hint("the crate needs `crate-type = [\"cdylib\"]` under [lib]")
     })

@@ -10,7 +10,7 @@ mod mask;
 mod scaffold;
 mod trial;
 
-pub use build::{Built, build};
+pub use build::{Built, build, with_module};
 pub use diagnose::{Painter, fault, problem};
 pub use lint::lint;
 pub use mask::{Masked, mask};

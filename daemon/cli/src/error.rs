@@ -191,7 +191,10 @@ fn write_problem(f: &mut fmt::Formatter<'_>, status: u16, problem: &Value) -> fm
         let place = part("pointer").or_else(|| part("parameter")).unwrap_or("");
         let message = part("message").unwrap_or("");
         if Some(message) != text("detail") {
-            write!(f, "\n  {place}: {message}")?;
+            match place {
+                "" => write!(f, "\n  {message}")?,
+                place => write!(f, "\n  {place}: {message}")?,
+            }
         }
     }
     let again = problem.get("retry_after").and_then(Value::as_u64);

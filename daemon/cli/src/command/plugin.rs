@@ -59,8 +59,11 @@ pub(crate) enum Plugin {
         #[arg(default_value = ".")]
         dir: PathBuf,
         /// The package; by default ID-VERSION.sotp-plugin
-        #[arg(short = 'f', long, value_name = "FILE")]
+        #[arg(short = 'f', long, value_name = "FILE", alias = "out")]
         file: Option<PathBuf>,
+        /// The code, which something else than cargo built
+        #[arg(long, value_name = "FILE")]
+        wasm: Option<PathBuf>,
         /// Do not run its golden cases
         #[arg(long)]
         no_test: bool,
@@ -81,7 +84,7 @@ pub(crate) enum Plugin {
     },
     /// Checks a package, and whose it is
     #[command(
-        after_help = "Examples:\n  sotp plugin verify acme-ups-0.1.0.sotp-plugin\n  sotp plugin verify acme-ups-0.1.0.sotp-plugin --key 'sotp-plugin-key ed25519 AAAA…'"
+        after_help = "Examples:\n  sotp plugin verify acme-ups-0.1.0.sotp-plugin\n  sotp plugin verify acme-ups-0.1.0.sotp-plugin --key \"$ACME_KEY\""
     )]
     Verify {
         /// The package

@@ -53,8 +53,21 @@ pub(super) async fn run(words: &Plugin, output: &Output) -> Result<ExitCode, Tro
         Plugin::New { id, lang, dir } => begin(id, *lang, dir.as_deref()).map(|()| done(true)),
         Plugin::Test(asked) => test(asked, output).await.map(done),
         Plugin::Lint { dir } => lint(dir, output).await.map(done),
-        Plugin::Pack { dir, file, no_test } => {
-            pack(dir, file.as_deref(), *no_test, output).await.map(done)
+        Plugin::Pack {
+            dir,
+            file,
+            wasm,
+            no_test,
+        } => {
+            let package = match wasm {
+                Some(module) => {
+                    author::with_module(dir, module).map_err(|list| not_built(&list, dir, output))
+                }
+                None => built(dir, true, output).await,
+            };
+            pack(dir, package?, file.as_deref(), *no_test, output)
+                .await
+                .map(done)
         }
         Plugin::Key(words) => key(words, output).map(|()| done(true)),
         Plugin::Sign { package, key_file } => sign(package, key_file).await.map(|()| done(true)),
@@ -314,7 +327,6 @@ async fn lint(dir: &Path, output: &Output) -> Result<bool, Trouble> {
 
 /// Builds a plugin; what is wrong with it is printed.
 async fn built(dir: &Path, release: bool, output: &Output) -> Result<Package, Trouble> {
-    let painter = painter(output);
     let folder = dir.to_owned();
     let built = tokio::task::spawn_blocking(move || author::build(&folder, release));
     let built = built
@@ -322,29 +334,34 @@ async fn built(dir: &Path, release: bool, output: &Output) -> Result<Package, Tr
         .map_err(|_panicked| Trouble::Garbled("a defect of sotp".to_owned()))?;
     match built {
         Ok(built) => Ok(built.package),
-        Err(list) => {
-            output.raw(problems(&list, dir, painter).text.as_bytes())?;
-            Err(Trouble::Partly("the plugin cannot be built".to_owned()))
-        }
+        Err(list) => Err(not_built(&list, dir, output)),
+    }
+}
+
+fn not_built(list: &[Problem], dir: &Path, output: &Output) -> Trouble {
+    let text = problems(list, dir, painter(output)).text;
+    match output.raw(text.as_bytes()) {
+        Ok(()) => Trouble::Partly("the plugin cannot be built".to_owned()),
+        Err(trouble) => trouble,
     }
 }
 
 fn packed(dir: &Path, package: &Package) -> Result<Vec<u8>, Trouble> {
     let code = (!package.manifest.is_script()).then_some(package.code.as_slice());
     let packed = Package::pack(dir, code);
-    packed.map_err(|list| match list.into_iter().next() {
-        Some(problem) => failed(problem),
-        None => Trouble::Partly("it cannot be packed".to_owned()),
+    packed.map_err(|list| {
+        let painter = Painter { colours: false };
+        Trouble::Partly(problems(&list, dir, painter).text)
     })
 }
 
 async fn pack(
     dir: &Path,
+    package: Package,
     file: Option<&Path>,
     no_test: bool,
     output: &Output,
 ) -> Result<bool, Trouble> {
-    let package = built(dir, true, output).await?;
     if !no_test {
         let (folder, painter) = (dir.to_owned(), painter(output));
         let own = package.clone();
@@ -520,13 +537,12 @@ pub(super) async fn record(asked: &PluginRecord, client: &Client) -> Result<(), 
         hostname: text(&device, "/name"),
         address: text(&device, "/address"),
         vendor: text(&device, "/facts/vendor"),
-        model: text(&device, "/facts/object_id"),
-        os: text(&device, "/facts/descr"),
+        model: text(&device, "/facts/sys_object_id"),
+        os: text(&device, "/facts/sys_descr"),
         os_version: String::new(),
-        attrs: vec![(
-            "sys_object_id".to_owned(),
-            text(&device, "/facts/object_id"),
-        )],
+        attrs: [("kind", "/kind"), ("sys_object_id", "/facts/sys_object_id")]
+            .map(|(name, pointer)| (name.to_owned(), text(&device, pointer)))
+            .to_vec(),
     };
     let mut calls = Vec::new();
     for collect in &manifest.collect {
@@ -676,8 +692,17 @@ async fn try_changes(
             && let Some(name) = name.as_deref()
         {
             let path = format!("{PATH}/dev/{}/renew", segment(name));
-            client.post_for_secret(&path, &json!({})).await?;
             quiet = Duration::ZERO;
+            match client.post_for_secret(&path, &json!({})).await {
+                // its minute was over, or the daemon was started again
+                Err(trouble) if trouble.status() == Some(404) => seen = None,
+                Err(trouble @ Trouble::Refused { .. }) if !once => {
+                    crate::output::complain(&trouble);
+                }
+                other => {
+                    other?;
+                }
+            }
         }
     }
 }
@@ -695,11 +720,32 @@ async fn send(
     let path = format!("{PATH}/dev/{}?device={}", segment(&id), segment(device));
     let run = client.put_bytes(&path, bytes).await?.body;
     *name = Some(id);
-    show_run(&run, Some(dir), output)
+    let metrics = metrics_of(package).await;
+    show_run(&run, Some(dir), &metrics, output)
+}
+
+/// The names of the metrics that a plugin says it measures; none if it does not
+/// say so here.
+async fn metrics_of(package: &Package) -> Vec<String> {
+    let package = package.clone();
+    let described = tokio::task::spawn_blocking(move || author::described(&package));
+    match described.await {
+        Ok(Ok(contract::Reply::Metrics(described))) => {
+            let names = described.metrics.into_iter().map(|metric| metric.name);
+            names.collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// What calls by hand came to: rows as lines, a failure as its author wants it.
-pub(super) fn show_run(run: &Value, dir: Option<&Path>, output: &Output) -> Result<(), Trouble> {
+/// `metrics` are named in the plugin's order.
+pub(super) fn show_run(
+    run: &Value,
+    dir: Option<&Path>,
+    metrics: &[String],
+    output: &Output,
+) -> Result<(), Trouble> {
     if output.is_json() {
         return output.document(run);
     }
@@ -723,7 +769,7 @@ pub(super) fn show_run(run: &Value, dir: Option<&Path>, output: &Output) -> Resu
             output.raw(author::fault(&fault, folder, painter).as_bytes())?;
         }
         if let Some(reply) = call.get("reply").filter(|reply| !reply.is_null()) {
-            for line in rows(reply) {
+            for line in rows(reply, metrics) {
                 output.line(&safe(&line))?;
             }
         }
@@ -775,8 +821,9 @@ fn fault_of(failure: &Value) -> contract::Fault {
     fault
 }
 
-/// A reply in lines: metrics as Prometheus writes them where it has some.
-fn rows(reply: &Value) -> Vec<String> {
+/// A reply in lines: one per value, with the name of its metric where that is
+/// known.
+fn rows(reply: &Value, metrics: &[String]) -> Vec<String> {
     let output = reply.get("output").or_else(|| reply.pointer("/next/done"));
     let Some(output) = output else {
         let pretty = serde_json::to_string_pretty(reply).unwrap_or_default();
@@ -789,12 +836,19 @@ fn rows(reply: &Value) -> Vec<String> {
         .into_iter()
         .flatten()
     {
-        let labels = text(row, "/labels");
+        let labels = row.get("labels").and_then(Value::as_array);
+        let labels = labels.into_iter().flatten().map(Value::to_string);
+        let labels = labels.collect::<Vec<_>>().join(", ");
         let values = row.get("values").and_then(Value::as_array);
         for value in values.into_iter().flatten() {
-            let metric = value.get(0).map(Value::to_string).unwrap_or_default();
+            let place = value.get(0).and_then(Value::as_u64).unwrap_or_default();
+            let name = usize::try_from(place).ok().and_then(|at| metrics.get(at));
+            let name = name.cloned().unwrap_or_else(|| format!("#{place}"));
             let number = value.get(1).map(Value::to_string).unwrap_or_default();
-            lines.push(format!("  #{metric}{{{labels}}} {number}"));
+            lines.push(match labels.as_str() {
+                "" => format!("  {name} {number}"),
+                labels => format!("  {name}{{{labels}}} {number}"),
+            });
         }
     }
     for (kind, word) in [

@@ -129,7 +129,9 @@ pub(super) async fn run(words: &Plugin, client: &Client, output: &Output) -> Res
             let body = json!({ "device": device });
             let to = format!("{}/test", path(name));
             let tried = client.post_for_secret(&to, &body).await?.body;
-            authors::show_run(tried.get("run").unwrap_or(&Value::Null), None, output)
+            let plugin = client.get(&path(name)).await?.body;
+            let run = tried.get("run").unwrap_or(&Value::Null);
+            authors::show_run(run, None, &texts(&plugin, "/metrics"), output)
         }
         Plugin::SendTest { name } => {
             let sent = client
@@ -171,7 +173,7 @@ fn items(body: &Value) -> Vec<Value> {
     items.cloned().unwrap_or_default()
 }
 
-fn words(item: &Value, pointer: &str) -> Vec<String> {
+fn texts(item: &Value, pointer: &str) -> Vec<String> {
     let list = item.pointer(pointer).and_then(Value::as_array);
     let list = list.into_iter().flatten();
     list.filter_map(|word| word.as_str().map(str::to_owned))
@@ -192,14 +194,14 @@ async fn list(client: &Client, output: &Output) -> Result<(), Trouble> {
             talk(&format!("{}: {}", text(row, "/name"), safe(&why)));
         }
     }
-    for what in words(&body, "/host/not_in_force") {
+    for what in texts(&body, "/host/not_in_force") {
         talk(&format!("the sandbox is weaker here: {}", safe(&what)));
     }
     Ok(())
 }
 
 fn show(plugin: &Value, output: &Output) -> Result<(), Trouble> {
-    let list = |pointer: &str| words(plugin, pointer).join("; ");
+    let list = |pointer: &str| texts(plugin, pointer).join("; ");
     let failure = plugin.pointer("/figures/last_failure");
     let failure = failure.filter(|failure| !failure.is_null()).map(|failure| {
         let place = text(failure, "/place");
@@ -250,16 +252,26 @@ fn tell_installed(installed: &Value, output: &Output) -> Result<(), Trouble> {
     if output.is_json() {
         return output.document(installed);
     }
-    let plugin = installed.get("plugin").unwrap_or(installed);
-    let (name, version) = (text(plugin, "/name"), text(plugin, "/version"));
-    talk(&format!("{name} {version} is installed"));
-    for what in words(plugin, "/missing") {
-        talk(&format!("  it asks: {}", safe(&what)));
+    let name = text(installed, "/name");
+    let (version, running) = (
+        text(installed, "/installed/version"),
+        text(installed, "/version"),
+    );
+    talk(&safe(&format!("{name} {version} is installed")));
+    let missing = texts(installed, "/missing");
+    for what in &missing {
+        talk(&format!("  it asks: {}", safe(what)));
     }
-    match text(plugin, "/state").as_str() {
-        "active" => talk("it runs"),
-        "waiting_for_grant" => talk(&format!("next: sotp plugin grant {name}")),
-        _ => talk(&format!("next: sotp plugin enable {name}")),
+    if version != running {
+        talk(&safe(&format!(
+            "until it may do this, {running} goes on; next: sotp plugin grant {name} --all"
+        )));
+        return Ok(());
+    }
+    match (text(installed, "/state").as_str(), missing.is_empty()) {
+        ("active", _) => talk("it runs"),
+        (_, false) => talk(&format!("next: sotp plugin grant {name} --all")),
+        (_, true) => talk(&format!("next: sotp plugin enable {name}")),
     }
     Ok(())
 }
@@ -273,7 +285,7 @@ async fn grant(
 ) -> Result<(), Trouble> {
     if !all && capabilities.is_empty() {
         let plugin = client.get(&path(name)).await?.body;
-        let missing = words(&plugin, "/missing");
+        let missing = texts(&plugin, "/missing");
         if missing.is_empty() {
             talk(&format!("{name} has everything that it asks for"));
             return Ok(());
@@ -305,7 +317,7 @@ async fn grant(
     if output.is_json() {
         return output.document(&granted);
     }
-    let left = words(&granted, "/missing");
+    let left = texts(&granted, "/missing");
     match left.is_empty() {
         true => talk(&format!("{name} may do what it asks for")),
         false => talk(&format!(
