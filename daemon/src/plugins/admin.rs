@@ -512,7 +512,7 @@ fn is_the_same(before: &PluginRecord, new: &Examined) -> Result<(), PluginRefuse
             known.signer, new.signer
         )));
     }
-    if known.digest.0 == new.package.digest {
+    if known.digest == new.digest() {
         return Err(PluginRefused::Conflict(format!(
             "{name} {} is installed already",
             known.version

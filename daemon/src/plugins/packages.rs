@@ -10,6 +10,7 @@ use contract::{Kind, Reply};
 use model::{Capabilities, Digest, PluginRecord, PluginVersion, Timestamp};
 use package::{Manifest, Package, Problem, SettingKind};
 use plugin::{Code, Host, Load, Replay};
+use sha2::{Digest as _, Sha256};
 
 use super::Plugins;
 use super::query::Query;
@@ -23,6 +24,11 @@ pub(super) struct Examined {
 }
 
 impl Examined {
+    /// SHA-256 of the whole file, signature and all: what it is kept as.
+    pub(super) fn digest(&self) -> Digest {
+        Digest(Sha256::digest(&self.bytes).into())
+    }
+
     /// The version that it is, installed `now`.
     pub(super) fn version(&self, now: Timestamp) -> PluginVersion {
         let manifest = &self.package.manifest;
@@ -31,7 +37,7 @@ impl Examined {
             version: manifest.version.clone(),
             kind: manifest.kind.word().to_owned(),
             description: manifest.description.clone(),
-            digest: Digest(self.package.digest),
+            digest: self.digest(),
             signer: self.signer.clone(),
             asks: manifest.asks.clone(),
             installed: now,
