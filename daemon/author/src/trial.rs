@@ -1,6 +1,7 @@
 //! Running a plugin's golden cases, here and now, with the limits that it has in
 //! the daemon.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
@@ -81,10 +82,20 @@ pub fn described(package: &Package) -> Result<Reply, Failure> {
     let replay = Replay {
         now: contract::Nanos::default(),
         call: contract::Call::Describe,
-        settings: contract::Settings::default(),
+        settings: some_settings(package),
         host: Vec::new(),
     };
     plugin::replay_here(&*plugin, &load, replay).result
+}
+
+/// Settings that the plugin takes: its defaults, or, where something has to be
+/// set, those of a case.
+fn some_settings(package: &Package) -> contract::Settings {
+    let none = BTreeMap::new();
+    let cases = package.golden.iter().map(|case| &case.settings);
+    let mut all = std::iter::once(&none).chain(cases);
+    let good = all.find_map(|given| package.manifest.settings(given).ok());
+    good.unwrap_or_default()
 }
 
 fn load_of(package: &Package) -> Result<Load, Fault> {

@@ -201,9 +201,10 @@ fn test_once(folder: &Path, case: Option<&str>, bless: bool, painter: Painter) -
         }
     }
     let cases = report.cases.len();
-    let summary = match green {
-        true => painter.good(&format!("{cases} cases are green")),
-        false => painter.bad("not green"),
+    let summary = match (green, cases) {
+        (true, 1) => painter.good("1 case is green"),
+        (true, _) => painter.good(&format!("{cases} cases are green")),
+        (false, _) => painter.bad("not green"),
     };
     let _ = writeln!(text, "{summary} in {:.0?}", report.took);
     Shown { text, green }
