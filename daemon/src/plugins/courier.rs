@@ -5,11 +5,12 @@
 //! text is never taken for one), and what it returns is filled in here, after it was checked
 //! where the filled-in request may go.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use contract::{Call, HttpRequest, HttpResponse, Kind, Notification, Octets, Phase, Reply};
 use fetch::Guard;
-use model::{Channel, Delivery, NotificationEvent, Rule, Severity};
+use model::{Channel, Delivery, NotificationEvent, OutboxId, Rule, Severity};
 use notify::Carried;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -18,6 +19,10 @@ use super::packages::PLACE;
 use super::roster::Active;
 use super::{Plugins, words};
 use crate::failure::chain;
+
+/// Deliveries of several requests that are half done: of more it is not known, and
+/// they begin anew.
+const HALF_TAKEN: usize = 10_000;
 
 /// A request that names no time of its own.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,11 +63,19 @@ impl Plugins {
             Ok(_) => return later("it answered something else than was asked"),
             Err(failure) => return later(failure.to_string()),
         };
-        for request in &requests {
+        if requests.is_empty() {
+            return Carried::Never {
+                why: "it made no request of this notification".to_owned(),
+            };
+        }
+        // what was taken before something failed is not sent again
+        let already = self.taken(delivery.id);
+        for (place, request) in requests.iter().enumerate().skip(already) {
             let response = match self.send(active, request).await {
                 Ok(response) => response,
                 Err(why) => return later(why),
             };
+            let status = response.status;
             let ask = Call::Interpret {
                 notification: notification.clone(),
                 response,
@@ -76,15 +89,40 @@ impl Plugins {
                     };
                 }
                 Ok(Reply::Delivery(contract::Delivery::Failed(why))) => {
+                    self.note_taken(delivery.id, None);
                     return Carried::Never {
                         why: words::safe(&why),
                     };
                 }
+                // it was taken, whatever the plugin would have made of that
+                _ if (200..300).contains(&status) => {}
                 Ok(_) => return later("it answered something else than was asked"),
                 Err(failure) => return later(failure.to_string()),
             }
+            self.note_taken(delivery.id, Some(place + 1));
         }
+        self.note_taken(delivery.id, None);
         Carried::Taken
+    }
+
+    /// How many requests of a delivery were taken already.
+    fn taken(&self, delivery: OutboxId) -> usize {
+        let taken = self.inner.taken.lock();
+        let taken = taken.unwrap_or_else(PoisonError::into_inner);
+        taken.get(&delivery).copied().unwrap_or_default()
+    }
+
+    fn note_taken(&self, delivery: OutboxId, requests: Option<usize>) {
+        let taken = self.inner.taken.lock();
+        let mut taken = taken.unwrap_or_else(PoisonError::into_inner);
+        match requests {
+            Some(requests) if taken.len() < HALF_TAKEN => {
+                taken.insert(delivery, requests);
+            }
+            _ => {
+                taken.remove(&delivery);
+            }
+        }
     }
 
     fn notification(&self, delivery: &Delivery, rule: Option<&Rule>) -> Notification {
@@ -141,7 +179,18 @@ impl Plugins {
         active: &Active,
         request: &HttpRequest,
     ) -> Result<HttpResponse, String> {
+        // where a request goes is no secret: it would stand in errors and in DNS
+        let authority = request.url.split_once("://").map_or("", |(_, rest)| rest);
+        let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+        let is_whole = request.url.starts_with(PLACE);
+        if !is_whole && (authority.contains("${") || !request.url.contains("://")) {
+            return Err("its request hides where it goes: a secret may be the whole address, or stand behind the host".to_owned());
+        }
         let url = self.filled(active, &request.url)?;
+        if !url.starts_with("https://") && !url.starts_with("http://") {
+            // not repeated: it may be a secret
+            return Err("its request goes to no address: https://HOST/...".to_owned());
+        }
         let body = match &request.body {
             None => Zeroizing::new(Vec::new()),
             Some(Octets(bytes)) => match std::str::from_utf8(bytes) {

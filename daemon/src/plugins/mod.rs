@@ -35,8 +35,8 @@ use contract::{Call, Failure, Fault, FaultClass, Kind, Reply};
 use fetch::{FetchSettings, Fetcher};
 use futures_util::StreamExt;
 use model::{
-    Capabilities, Condition, DeviceId, PluginName, PluginRecord, Rule, RuleSource, Selector,
-    Severity, Timestamp,
+    Capabilities, Condition, DeviceId, OutboxId, PluginName, PluginRecord, Rule, RuleSource,
+    Selector, Severity, Timestamp,
 };
 use package::PublicKey;
 use plugin::{Host, HostOptions};
@@ -94,6 +94,8 @@ struct Inner {
     changing: Arc<tokio::sync::Mutex<()>>,
     trials: Mutex<BTreeMap<PluginName, Trial>>,
     events: mpsc::Sender<Happened>,
+    /// Of deliveries that take several requests, how many were taken.
+    taken: Mutex<HashMap<OutboxId, usize>>,
     /// The directory of packages that came with the daemon.
     bundled: PathBuf,
     trusted: RwLock<Vec<(String, PublicKey)>>,
@@ -146,6 +148,7 @@ impl Plugins {
                 changing: Arc::default(),
                 trials: Mutex::default(),
                 events,
+                taken: Mutex::default(),
                 bundled: settings.plugins.dir.clone(),
                 trusted: RwLock::new(trusted(settings)),
                 host_name: crate::settings::host_name(),

@@ -3,7 +3,8 @@
 
 use api::{PluginRefused, PluginRun};
 use contract::{Action, Call, CliMode, Decision, Ended, Incident, Kind, Reply};
-use model::{Alert, Capabilities, PluginName};
+use fetch::Guard;
+use model::{Alert, Capabilities, DeviceId, PluginName};
 
 use super::Plugins;
 
@@ -46,7 +47,7 @@ impl Plugins {
             history: Vec::new(),
         };
         let mut ended = self.call_whole(&active, decide).await;
-        note_refusals(&mut ended, &active.granted);
+        note_refusals(&mut ended, alert.device, &active.granted);
         Ok(PluginRun {
             device: alert.device,
             at: crate::clock::now(),
@@ -56,13 +57,20 @@ impl Plugins {
 }
 
 /// Writes into the log of the call which steps would be refused.
-fn note_refusals(ended: &mut Ended, granted: &Capabilities) {
+fn note_refusals(ended: &mut Ended, device: DeviceId, granted: &Capabilities) {
     let Ok(Reply::Decision(Decision::Run(plan))) = &ended.result else {
         return;
     };
     for step in &plan.steps {
         let actions = std::iter::once(&step.action).chain(&step.undo);
-        for refused in actions.flat_map(|action| beyond(action, granted)) {
+        let mut all: Vec<String> = actions.flat_map(|action| beyond(action, granted)).collect();
+        if step.device_id != device.to_string() {
+            all.push(format!(
+                "it is for device {}, and the alert is not",
+                step.device_id
+            ));
+        }
+        for refused in all {
             ended.log.push(contract::LogLine {
                 level: contract::LogLevel::Warn,
                 message: format!("the step {} would be refused: {refused}", step.id),
@@ -86,10 +94,22 @@ fn beyond(action: &Action, granted: &Capabilities) -> Vec<String> {
             };
             let commands = cli.commands.iter();
             commands
-                .filter_map(|command| refused(capability, command))
+                .filter_map(|command| match command.chars().any(char::is_control) {
+                    true => Some("a command has a control character in it".to_owned()),
+                    false => refused(capability, command),
+                })
                 .collect()
         }
-        Action::Http(request) => refused("http", &request.url).into_iter().collect(),
+        Action::Http(request) => {
+            let guard = Guard {
+                patterns: granted.patterns("http").map(str::to_owned).collect(),
+                allow_private: false,
+            };
+            match request.url.parse() {
+                Ok(uri) => guard.check(&uri).err().into_iter().collect(),
+                Err(_) => vec!["its request has no address".to_owned()],
+            }
+        }
         Action::SnmpSet(varbinds) => {
             let names = varbinds.iter().map(|varbind| varbind.name.to_string());
             names

@@ -14,7 +14,7 @@ const POINTS: usize = 200_000;
 const SERIES: usize = 5_000;
 
 /// Labels that a device carries and its series do not.
-const DEVICE_LABELS: [&str; 4] = ["device", "id", "site", "tag"];
+const DEVICE_LABELS: [&str; 5] = ["device", "id", "site", "tenant", "tag"];
 
 /// A selector that was read and that is granted.
 #[derive(Clone, Debug)]
@@ -50,6 +50,7 @@ impl Query {
             "device" => matcher.accepts(&device.name),
             "id" => matcher.accepts(&device.id.to_string()),
             "site" => matcher.accepts(device.site.as_deref().unwrap_or_default()),
+            "tenant" => matcher.accepts(&device.tenant.0),
             _ if device.tags.is_empty() => matcher.accepts(""),
             _ => device.tags.iter().any(|tag| matcher.accepts(tag)),
         })
@@ -86,6 +87,7 @@ impl Query {
                 max_series: SERIES,
             });
             let selected = selected.map_err(|error| QueryError::TooLarge(error.to_string()))?;
+            whole(&selected.missing)?;
             let series = selected.series.into_iter().map(|found| Series {
                 metric: found.key.metric.to_string(),
                 labels: labels(&found.key, name(found.group)),
@@ -116,6 +118,7 @@ impl Query {
                 max_series: SERIES,
             });
             let frames = frames.map_err(|error| QueryError::TooLarge(error.to_string()))?;
+            whole(&frames.missing)?;
             let step_ns = frames.step_ms.saturating_mul(1_000_000);
             let first = Nanos::from(frames.from).0;
             for frame in frames.frames {
@@ -145,6 +148,18 @@ impl Query {
             }
         }
         Ok(all)
+    }
+}
+
+/// An answer that lacks something is none: a rule would take it for all there
+/// is.
+fn whole(missing: &[samples::Missing]) -> Result<(), QueryError> {
+    match missing.first() {
+        None => Ok(()),
+        Some(part) => Err(QueryError::Denied(format!(
+            "the samples from {} to {} cannot be read: {}",
+            part.from, part.until, part.why
+        ))),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use contract::{Fault, FaultClass, HostAnswer, HostAsk, Octets, Scalar};
-use model::{Capabilities, Device, DeviceId, PluginName};
+use model::{Capabilities, Device, DeviceId, Facts, PluginName};
 use store::Store;
 
 use super::query::Query;
@@ -25,33 +25,26 @@ pub(super) struct Services {
 }
 
 impl Services {
+    fn granted_to(&self, plugin: &str) -> Capabilities {
+        let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        granted.get(plugin).cloned().unwrap_or_default()
+    }
+
     fn device(&self, id: &str) -> Option<Arc<Device>> {
         let id = id.parse().ok().map(DeviceId)?;
         self.store.inventory().device(id).map(Arc::clone)
     }
 
+    /// What the daemon itself knows comes before what plugins read: nobody may
+    /// say that an interface has another number.
     fn fact(&self, id: &str, key: &str) -> Option<Scalar> {
         let device = self.device(id)?;
+        let known = self.store.facts(device.id);
+        if let Some(fact) = known.and_then(|known| own_fact(&known, key)) {
+            return Some(fact);
+        }
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fact) = facts.get(&device.id).and_then(|facts| facts.get(key)) {
-            return Some(fact.clone());
-        }
-        let known = self.store.facts(device.id)?;
-        if let Some(name) = key.strip_prefix("ifIndex.") {
-            let interface = known.interfaces.get(name)?;
-            return Some(Scalar::Uint(u64::from(interface.index)));
-        }
-        let system = known.system.clone();
-        let known = match key {
-            "sys_descr" => system.descr,
-            "sys_object_id" => system.object_id,
-            "sys_name" => system.name,
-            "sys_location" => system.location,
-            "sys_contact" => system.contact,
-            "vendor" => system.vendor,
-            _ => None,
-        };
-        known.map(Scalar::Text)
+        facts.get(&device.id)?.get(key).cloned()
     }
 
     /// What an inventory's parents and children say of a device's place.
@@ -106,8 +99,7 @@ impl plugin::Services for Services {
                 end,
                 step_s,
             } => {
-                let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
-                let granted = granted.get(plugin).cloned().unwrap_or_default();
+                let granted = self.granted_to(plugin);
                 let series = Query::read(&selector, &granted).and_then(|query| {
                     let range = (start.into(), end.into());
                     let step = Duration::from_secs(u64::from(step_s));
@@ -117,6 +109,25 @@ impl plugin::Services for Services {
             }
         })
     }
+}
+
+/// What the daemon's own polls know of a device.
+fn own_fact(known: &Facts, key: &str) -> Option<Scalar> {
+    if let Some(name) = key.strip_prefix("ifIndex.") {
+        let interface = known.interfaces.get(name)?;
+        return Some(Scalar::Uint(u64::from(interface.index)));
+    }
+    let system = &known.system;
+    let text = match key {
+        "sys_descr" => &system.descr,
+        "sys_object_id" => &system.object_id,
+        "sys_name" => &system.name,
+        "sys_location" => &system.location,
+        "sys_contact" => &system.contact,
+        "vendor" => &system.vendor,
+        _ => return None,
+    };
+    text.clone().map(Scalar::Text)
 }
 
 fn gone(plugin: &str) -> Fault {
