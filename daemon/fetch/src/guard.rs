@@ -151,11 +151,7 @@ impl<'a> Target<'a> {
             None => self.path == path,
         };
         let is_named = host != "*";
-        let is_host = if is_named {
-            self.is_host(host)
-        } else {
-            usual_port(scheme) == Some(self.port)
-        };
+        let is_host = if is_named { self.is_host(host) } else { true };
         (is_path && is_host).then_some(Grant {
             is_named,
             is_plain: scheme == "http",
@@ -338,7 +334,7 @@ mod tests {
         assert!(allows("https://*", "https://any.net/x"));
         assert!(allows("https://*/hook/*", "https://any.net/hook/x"));
         assert!(!allows("https://*/hook/*", "https://any.net/x"));
-        assert!(!allows("https://*", "https://any.net:8443/x"));
+        assert!(allows("https://*", "https://any.net:8443/x"));
         assert!(!allows("https://*", "http://any.net/x"));
         for pattern in [
             "https://hooks.slack.com*",

@@ -151,6 +151,9 @@ pub struct PluginRecord {
     pub waiting: Option<PluginVersion>,
     /// What an administrator allows.
     pub granted: Capabilities,
+    /// What it asked for when somebody said what it may do, whether or not that was
+    /// all of it: a version that asks for no more than that may run.
+    pub considered: Capabilities,
     /// Its settings, each value as JSON.
     pub settings: BTreeMap<String, String>,
     /// Whether it may run.

@@ -173,6 +173,7 @@ impl api::Plugins for Plugins {
             let mut whole = stand_ins(&package);
             whole.extend(given.clone());
             package.manifest.settings(&whole).map_err(problems)?;
+            plugins.secrets_are_named(&package.manifest, &given)?;
             let change = |record: &mut PluginRecord| record.settings = given;
             plugins
                 .change_one(by, &name, expected, "plugin.set", change)
@@ -311,6 +312,7 @@ impl Plugins {
                 previous: None,
                 waiting: None,
                 granted: Capabilities::default(),
+                considered: Capabilities::default(),
                 settings: BTreeMap::new(),
                 enabled: false,
                 updated: now,
@@ -348,15 +350,18 @@ impl Plugins {
         capabilities: Option<Capabilities>,
     ) -> Result<PluginStatus, PluginRefused> {
         let change = |record: &mut PluginRecord| {
-            record.granted = capabilities.unwrap_or_else(|| {
-                let wanted = record.waiting.as_ref().unwrap_or(&record.current);
-                wanted.asks.clone()
-            });
+            let wanted = record.waiting.as_ref().unwrap_or(&record.current);
+            let asks = wanted.asks.clone();
+            match capabilities {
+                Some(capabilities) => record.granted = capabilities,
+                // what a version before was granted stays, for who goes back to it
+                None => add(&mut record.granted, &asks),
+            }
+            add(&mut record.considered, &asks);
             let nothing = Capabilities::default();
-            let fits = record
-                .waiting
-                .as_ref()
-                .is_some_and(|waiting| package::beyond(&waiting.asks, &record.granted) == nothing);
+            let fits = record.waiting.as_ref().is_some_and(|waiting| {
+                package::beyond(&waiting.asks, &record.considered) == nothing
+            });
             if fits && let Some(waiting) = record.waiting.take() {
                 let current = std::mem::replace(&mut record.current, waiting);
                 record.previous = Some(current);
@@ -392,7 +397,7 @@ impl Plugins {
         record: PluginRecord,
         expected: Option<u64>,
     ) -> Result<(), PluginRefused> {
-        let missing = package::beyond(&record.current.asks, &record.granted);
+        let missing = package::beyond(&record.current.asks, &record.considered);
         let may_run = record.enabled && missing == Capabilities::default();
         if action == "plugin.enable" && !may_run {
             let words = package::in_plain_words(&missing).join("; ");
@@ -433,6 +438,7 @@ impl Plugins {
     pub(super) fn status_of(&self, record: &Arc<PluginRecord>) -> PluginStatus {
         let name = record.name.as_str();
         let wanted = record.waiting.as_ref().unwrap_or(&record.current);
+        let waits = package::beyond(&record.current.asks, &record.considered);
         let missing = package::beyond(&wanted.asks, &record.granted);
         let missing = package::in_plain_words(&missing);
         let roster = self.roster();
@@ -448,7 +454,7 @@ impl Plugins {
             }
             (Some(_), _) => (PluginState::Active, None),
             (None, Some(why)) => (PluginState::Broken, Some(why)),
-            (None, None) if !missing.is_empty() => {
+            (None, None) if waits != Capabilities::default() => {
                 let why = format!("it asks for what it was not granted: sotp plugin grant {name}");
                 (PluginState::WaitingForGrant, Some(why))
             }
@@ -533,8 +539,8 @@ fn updated(before: &PluginRecord, version: PluginVersion) -> PluginRecord {
     let mut record = before.clone();
     record.updated = version.installed;
     let nothing = Capabilities::default();
-    let asks_for_more = package::beyond(&version.asks, &record.granted) != nothing;
-    let was_granted = package::beyond(&record.current.asks, &record.granted) == nothing;
+    let asks_for_more = package::beyond(&version.asks, &record.considered) != nothing;
+    let was_granted = package::beyond(&record.current.asks, &record.considered) == nothing;
     if record.enabled && asks_for_more && was_granted {
         record.waiting = Some(version);
     } else {
@@ -543,6 +549,14 @@ fn updated(before: &PluginRecord, version: PluginVersion) -> PluginRecord {
         record.waiting = None;
     }
     record
+}
+
+/// Adds to `known` what is in `more`.
+fn add(known: &mut Capabilities, more: &Capabilities) {
+    for (capability, patterns) in &more.0 {
+        let own = known.0.entry(capability.clone()).or_default();
+        own.extend(patterns.iter().cloned());
+    }
 }
 
 /// Values for settings that have to be set and are not yet.

@@ -5,13 +5,16 @@
 //! text is never taken for one), and what it returns is filled in here, after it was checked
 //! where the filled-in request may go.
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use api::PluginRefused;
 use contract::{Call, HttpRequest, HttpResponse, Kind, Notification, Octets, Phase, Reply};
 use fetch::Guard;
-use model::{Channel, Delivery, NotificationEvent, OutboxId, Rule, Severity};
+use model::{Channel, Delivery, NotificationEvent, OutboxId, Rule, SecretName, Severity};
 use notify::Carried;
+use package::{Manifest, SettingKind};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -37,7 +40,7 @@ impl notify::Courier for Plugins {
     }
 
     fn changed(&self) -> Option<watch::Receiver<u64>> {
-        Some(Plugins::changed(self))
+        Some(self.inner.notifiers_changed.subscribe())
     }
 }
 
@@ -103,6 +106,43 @@ impl Plugins {
         }
         self.note_taken(delivery.id, None);
         Carried::Taken
+    }
+
+    /// A setting that names a secret names one that is there: what is given in
+    /// clear would be kept and shown.
+    pub(super) fn secrets_are_named(
+        &self,
+        manifest: &Manifest,
+        given: &BTreeMap<String, String>,
+    ) -> Result<(), PluginRefused> {
+        let schema = manifest.settings.iter();
+        let keys = schema.filter(|(_, schema)| schema.kind == SettingKind::Secret);
+        for (key, _) in keys {
+            let Some(value) = given.get(key) else {
+                continue;
+            };
+            let named: Option<String> = serde_json::from_str(value).ok();
+            let name = named
+                .as_deref()
+                .and_then(|text| text.strip_prefix("secret://"));
+            let is_known = name.is_some_and(|name| {
+                self.inner
+                    .store
+                    .secret(&SecretName(name.to_owned()))
+                    .is_some()
+            });
+            let is_empty = named.as_deref() == Some("");
+            if !is_known && !is_empty {
+                return Err(PluginRefused::Problems(vec![api::PluginProblem {
+                    place: None,
+                    message: format!("the setting {key} names no secret that is there"),
+                    hint: Some(format!(
+                        "store the value with `sotp secrets set NAME --value-file FILE`, and write {key}=secret://NAME"
+                    )),
+                }]));
+            }
+        }
+        Ok(())
     }
 
     /// How many requests of a delivery were taken already.

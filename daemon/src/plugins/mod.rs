@@ -104,6 +104,8 @@ struct Inner {
     url: Option<String>,
     /// Counts changes of the roster.
     changed: watch::Sender<u64>,
+    /// Counts changes of notifiers.
+    notifiers_changed: watch::Sender<u64>,
 }
 
 impl Plugins {
@@ -154,6 +156,7 @@ impl Plugins {
                 host_name: crate::settings::host_name(),
                 url,
                 changed: watch::Sender::new(0),
+                notifiers_changed: watch::Sender::new(0),
             }),
         };
         plugins.bring_all_up().await;
@@ -194,7 +197,7 @@ impl Plugins {
     /// Brings `record` up and lets it run; notes why, if it cannot.
     async fn run(&self, record: &PluginRecord) {
         let name = record.name.as_str();
-        let up = match package::beyond(&record.current.asks, &record.granted) {
+        let up = match package::beyond(&record.current.asks, &record.considered) {
             missing if missing == Capabilities::default() => self.bring_up(record).await,
             _ => Err("it asks for what it was not granted".to_owned()),
         };
@@ -218,6 +221,11 @@ impl Plugins {
             .insert(name.clone(), active.granted.clone());
         host.activate(&name, active.generation);
         self.broken().remove(&name);
+        if active.manifest.kind == Kind::Notifier {
+            self.inner
+                .notifiers_changed
+                .send_modify(|count| *count += 1);
+        }
         self.change(|roster| roster.with(active));
     }
 

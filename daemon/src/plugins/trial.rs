@@ -64,6 +64,7 @@ impl Plugins {
             previous: None,
             waiting: None,
             granted: manifest.asks.clone(),
+            considered: manifest.asks.clone(),
             settings,
             enabled: true,
             updated: clock::now(),

@@ -90,6 +90,7 @@ impl FakePlugins {
             previous: Some(version("1.0.0")),
             waiting: Some(version("1.2.0")),
             granted: capabilities(&[("kv", &[])]),
+            considered: Capabilities::default(),
             settings: BTreeMap::from([("webhook".to_owned(), "\"hook\"".to_owned())]),
             enabled: true,
             updated: NOW,

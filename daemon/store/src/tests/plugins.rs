@@ -48,6 +48,7 @@ fn record(text: &str) -> PluginRecord {
         previous: None,
         waiting: None,
         granted: Capabilities::default(),
+        considered: Capabilities::default(),
         settings: BTreeMap::new(),
         enabled: true,
         updated: NOW,
