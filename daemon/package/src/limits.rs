@@ -47,7 +47,8 @@ const LIMITS: [Limit; 12] = [
     Limit {
         key: "memory_mib",
         unit: MIB,
-        most: 1024,
+        // as much as the host lets an instance have
+        most: 256,
         words: "MiB of memory a call",
         get: |limits| limits.memory,
         set: |limits, value| limits.memory = value,
@@ -103,7 +104,8 @@ const LIMITS: [Limit; 12] = [
     Limit {
         key: "kv_value_kib",
         unit: KIB,
-        most: KIB,
+        // as much as the store keeps
+        most: 64,
         words: "KiB in one value of its own data",
         get: |limits| limits.kv_value.into(),
         set: |limits, value| limits.kv_value = small(value),
@@ -240,6 +242,6 @@ mod tests {
         // a grant that was tampered with has its end, too
         wanted.memory = u64::MAX;
         let most = within(&wanted, Kind::Parser, &granted("memory_mib=99999999999"));
-        assert_eq!(most.memory, 1024 * MIB);
+        assert_eq!(most.memory, 256 * MIB);
     }
 }

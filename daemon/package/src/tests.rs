@@ -251,9 +251,9 @@ fn each_part_of_a_manifest_is_looked_at() {
         (
             "memory_mib = 256",
             "memory_mib = 0",
-            "limits.memory_mib is 0: it is 1 to 1024",
+            "limits.memory_mib is 0: it is 1 to 256",
         ),
-        ("memory_mib = 256", "memory_mib = 1025", "it is 1 to 1024"),
+        ("memory_mib = 256", "memory_mib = 257", "it is 1 to 256"),
         (
             "[settings.scale]",
             "[settings.Scale]",
