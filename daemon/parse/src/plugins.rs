@@ -7,11 +7,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use model::{Columns, Labels, PollReport, PollRow, Reading, SeriesKey};
+use model::{Columns, Failure, FailureKind, Labels, PollReport, PollRow, Reading, SeriesKey};
 
-/// Columns of plugins in one row: what the store and whoever reads them can
-/// well bear beside the built-in ones.
-pub const MAX_PLUGIN_COLUMNS: usize = 50_000;
+/// Columns of plugins in one row: a quarter of what the store usually keeps of
+/// one device (`series_per_device`), so that the built-in ones have their room.
+pub const MAX_PLUGIN_COLUMNS: usize = 5_000;
 
 /// How the poll itself went: no plugin says so, even of a device that does not.
 /// Whether counters go on is read from these.
@@ -44,7 +44,8 @@ pub struct WithPlugins {
     /// or that are the poll's alone: the place of the plugin whose value was left
     /// out, and the series.
     pub duplicates: Vec<(usize, SeriesKey)>,
-    /// Series above [`MAX_PLUGIN_COLUMNS`]: left out.
+    /// Series above [`MAX_PLUGIN_COLUMNS`]: left out, as the report's outcome
+    /// says.
     pub left_out: usize,
 }
 
@@ -92,7 +93,20 @@ pub fn with_plugins(
     row.values = merge.values();
     done.duplicates = merge.duplicates;
     done.left_out = merge.left_out;
+    if done.left_out > 0 {
+        let trouble = ("plugins".to_owned(), too_many(done.left_out));
+        done.report.outcome.partial.push(trouble);
+    }
     done
+}
+
+fn too_many(left_out: usize) -> Failure {
+    Failure {
+        kind: FailureKind::Protocol,
+        text: format!(
+            "plugins read more than {MAX_PLUGIN_COLUMNS} series of this device: {left_out} are left out"
+        ),
+    }
 }
 
 /// All values, if `row` and `parts` have just the series of `columns`, in that

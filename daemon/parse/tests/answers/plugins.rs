@@ -377,11 +377,17 @@ fn too_many_columns_are_counted_and_left_out() {
     let with = poll(&mut memory, &agent, START, &[part(&values)]);
     assert_eq!(with.left_out, 3);
     assert_eq!(plugins_of(&with.report).len(), MAX_PLUGIN_COLUMNS);
+    let (whose, failure) = with.report.outcome.partial.last().unwrap();
+    assert_eq!(whose, "plugins");
+    assert!(failure.text.contains("3 are left out"), "{}", failure.text);
     let again = poll(&mut memory, &agent, after(1), &[part(&values)]);
     assert_eq!(
         (again.left_out, plugins_of(&again.report).len()),
         (3, MAX_PLUGIN_COLUMNS)
     );
+    assert_eq!(again.report.outcome.partial.len(), 1, "said each time");
+    let all = poll(&mut memory, &agent, after(2), &[part(&values[3..])]);
+    assert_eq!((all.left_out, all.report.outcome.partial.len()), (0, 0));
 }
 
 fn parts() -> impl Strategy<Value = Vec<PluginPart>> {
