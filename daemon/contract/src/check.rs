@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::limits::STATE_BYTES;
 use crate::{
     Ask, Decision, Fault, FaultClass, HttpRequest, MetricDescriptor, Next, Output, Plan, Reply,
-    Row, RuleDescriptor, RuleOutput,
+    Row, RuleDescriptor, RuleOutput, Scalar,
 };
 
 /// Metrics that a plugin may describe.
@@ -52,6 +52,11 @@ fn text(text: &str, what: &str) -> Result<(), Fault> {
     at_most(text.len(), TEXT_BYTES, &format!("bytes of {what}"))
 }
 
+fn names(names: &[String], what: &str) -> Result<(), Fault> {
+    let mut names = names.iter();
+    names.try_for_each(|name| at_most(name.len(), NAME_BYTES, &format!("bytes of {what}")))
+}
+
 fn is_metric_name(name: &str) -> bool {
     let mut letters = name.chars();
     let first = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';
@@ -72,7 +77,9 @@ fn is_label_name(name: &str) -> bool {
 pub fn metrics(descriptor: &MetricDescriptor) -> Result<(), Fault> {
     at_most(descriptor.metrics.len(), METRICS, "metrics")?;
     at_most(descriptor.facts.len(), NOTES, "names of facts")?;
+    names(&descriptor.facts, "a fact's name")?;
     at_most(descriptor.events.len(), NOTES, "names of events")?;
+    names(&descriptor.events, "an event's name")?;
     let mut seen = BTreeSet::new();
     for metric in &descriptor.metrics {
         let name = &metric.name;
@@ -117,6 +124,7 @@ pub fn metrics(descriptor: &MetricDescriptor) -> Result<(), Fault> {
 pub fn rule(descriptor: &RuleDescriptor) -> Result<(), Fault> {
     at_most(descriptor.selectors.len(), REQUESTS, "selectors")?;
     at_most(descriptor.events.len(), NOTES, "names of events")?;
+    names(&descriptor.events, "an event's name")?;
     if !(5..=86_400).contains(&descriptor.interval_s) {
         return Err(bad(format!(
             "an interval of {} s: it is 5 to 86400",
@@ -154,8 +162,10 @@ pub fn output(descriptor: &MetricDescriptor, output: &Output) -> Result<(), Faul
         if !descriptor.facts.contains(&fact.key) {
             return Err(bad(format!("the fact {:?} was not described", fact.key)));
         }
-        if let crate::Scalar::Text(value) = &fact.value {
-            text(value, "a fact")?;
+        match &fact.value {
+            Scalar::Text(value) => text(value, "a fact")?,
+            Scalar::Bytes(value) => at_most(value.0.len(), TEXT_BYTES, "bytes of a fact")?,
+            Scalar::Boolean(_) | Scalar::Int(_) | Scalar::Uint(_) | Scalar::Float(_) => {}
         }
     }
     for event in &output.events {
@@ -270,7 +280,7 @@ pub fn reply(reply: &Reply) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{MetricDesc, MetricKind};
+    use crate::{Fact, MetricDesc, MetricKind, Octets};
 
     fn descriptor() -> MetricDescriptor {
         let metric = |name: &str, labels: &[&str]| MetricDesc {
@@ -323,5 +333,39 @@ mod tests {
         assert!(changed(|m| m.labels[0] = "device".to_owned()).contains("inventory sets"));
         assert!(changed(|m| m.name = "acme one".to_owned()).contains("no name of a metric"));
         assert!(changed(|m| m.name = "acme_one".to_owned()).contains("twice"));
+    }
+
+    #[test]
+    fn a_fact_is_small_whatever_it_is_made_of() {
+        let read = |value: Scalar| {
+            let key = "serial".to_owned();
+            let read = Output {
+                facts: vec![Fact { key, value }],
+                ..Output::default()
+            };
+            output(&descriptor(), &read).map_err(|fault| fault.message)
+        };
+        let text = |bytes: usize| Scalar::Text("x".repeat(bytes));
+        let bytes = |bytes: usize| Scalar::Bytes(Octets(vec![0; bytes]));
+        assert_eq!(read(text(TEXT_BYTES)), Ok(()));
+        assert_eq!(read(bytes(TEXT_BYTES)), Ok(()));
+        assert!(read(text(TEXT_BYTES + 1)).is_err());
+        assert!(read(bytes(TEXT_BYTES + 1)).is_err());
+    }
+
+    #[test]
+    fn the_names_of_facts_and_events_are_short() {
+        let (longest, too_long) = ("x".repeat(NAME_BYTES), "x".repeat(NAME_BYTES + 1));
+        let described = |facts: &[&String], events: &[&String]| {
+            let owned = |names: &[&String]| names.iter().map(|name| (*name).clone()).collect();
+            metrics(&MetricDescriptor {
+                facts: owned(facts),
+                events: owned(events),
+                ..descriptor()
+            })
+        };
+        assert!(described(&[&longest], &[&longest]).is_ok());
+        assert!(described(&[&too_long], &[]).is_err());
+        assert!(described(&[], &[&too_long]).is_err());
     }
 }
