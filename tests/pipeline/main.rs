@@ -15,6 +15,7 @@ mod keys;
 mod names;
 mod outage;
 mod page;
+mod plugins;
 mod restore;
 mod schemathesis;
 mod scopes;

@@ -163,6 +163,12 @@ impl api::Plugins for Plugins {
         Box::pin(async move {
             let package = plugins.package_of(&plugins.find(&name)?.current).await?;
             let mut given = plugins.find(&name)?.settings.clone();
+            let of_another_version = given
+                .keys()
+                .filter(|key| !package.manifest.settings.contains_key(*key))
+                .filter(|key| !matches!(settings.get(*key), Some(Some(_))))
+                .cloned()
+                .collect::<Vec<_>>();
             for (key, value) in settings {
                 match value {
                     Some(value) => given.insert(key, value.to_string()),
@@ -172,6 +178,7 @@ impl api::Plugins for Plugins {
             // what is absent may still come; what is wrong is refused now
             let mut whole = stand_ins(&package);
             whole.extend(given.clone());
+            whole.retain(|key, _| !of_another_version.contains(key));
             package.manifest.settings(&whole).map_err(problems)?;
             plugins.secrets_are_named(&package.manifest, &given)?;
             let change = |record: &mut PluginRecord| record.settings = given;

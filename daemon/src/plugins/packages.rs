@@ -111,6 +111,7 @@ impl Plugins {
         let host = self.host()?;
         let manifest = package.manifest;
         let nonce = nonce()?;
+        let settings = &known_of(&manifest, settings);
         let seen = manifest.settings(settings).map_err(problems)?;
         let seen = with_nonce(seen, &manifest, &nonce);
         let load = Load {
@@ -249,6 +250,20 @@ fn code(main: &str, code: Vec<u8>) -> Result<Code, PluginRefused> {
         file: main.to_owned(),
         source: source.into(),
     })
+}
+
+/// Those of `settings` that this version has: what another version of the plugin
+/// was set to stays, so that one can go back and forth between the two.
+pub(super) fn known_of(
+    manifest: &Manifest,
+    settings: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let known = settings
+        .iter()
+        .filter(|(key, _)| manifest.settings.contains_key(*key));
+    known
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// Something that nobody can guess.
