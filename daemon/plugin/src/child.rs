@@ -30,8 +30,8 @@ use crate::outbox::Outbox;
 use crate::sandbox::{Rations, Sandbox};
 use crate::system;
 use crate::wire::{
-    Begin, FROM_HOST, Frames, Head, Hello, PROTOCOL, Received, TO_HOST, WireAnswer, WireCall,
-    WireCode, WireLoad, frame, from_host, to_host,
+    ASK, Begin, FROM_HOST, Frames, Head, Hello, LOADED, PROTOCOL, Received, TO_HOST, WireAnswer,
+    WireCall, WireCode, WireLoad, frame, from_host, to_host,
 };
 
 /// Threads that load plugins.
@@ -507,6 +507,13 @@ impl Host {
         if let Reply::Metrics(described) = &reply {
             ready.described = Some(described.clone());
         }
+        let length = postcard::experimental::serialized_size(&reply).unwrap_or(usize::MAX);
+        // the daemon looks at the frame, which has a head and a word besides
+        let most = LOADED - 64;
+        if length > most {
+            let message = format!("its description has {length} bytes: at most {most} are allowed");
+            return Err(Fault::new(FaultClass::ResultSize, message));
+        }
         Ok((ready, reply))
     }
 
@@ -575,9 +582,16 @@ struct Boundary {
 
 impl HostCalls for Boundary {
     fn ask(&self, ask: HostAsk) -> Result<HostAnswer, Fault> {
+        let head = Head {
+            tag: from_host::ASK,
+            id: self.id,
+            generation: 0,
+        };
+        let size = |why| Fault::new(FaultClass::HostCalls, format!("its question has {why}"));
+        let asked = frame(head, &ask, ASK).map_err(size)?;
         let question = Arc::new(Question::default());
         lock(&self.host.questions).insert(self.id, Arc::clone(&question));
-        self.host.send(from_host::ASK, self.id, 0, &ask);
+        self.host.out.put(asked.into());
         let mut answer = lock(&question.answer);
         while answer.is_none() {
             let left = self.until.saturating_duration_since(Instant::now());

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use wasm::Compiling;
 
 use crate::cache::COMPILED;
+use crate::judge::cut_fault;
 use crate::sandbox::{Rations, Sandbox};
 use crate::system;
 
@@ -183,7 +184,11 @@ fn read(answer: &[u8]) -> Option<Result<Vec<u8>, Fault>> {
     }
     match word {
         0 => Some(Ok(bytes.to_vec())),
-        1 => postcard::from_bytes(bytes).ok().map(Err),
+        1 => {
+            let mut fault: Fault = postcard::from_bytes(bytes).ok()?;
+            cut_fault(&mut fault);
+            Some(Err(fault))
+        }
         _ => None,
     }
 }

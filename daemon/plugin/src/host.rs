@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use contract::{Call, Ended, Failure, Fault, FaultClass, LogLine, MetricDescriptor, Nanos, Reply};
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tracing::{debug, warn};
 use wasm::Compiling;
 
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) cache: Cache,
     pub(crate) state: Mutex<State>,
     pub(crate) unread: Arc<Budget>,
+    /// Questions that are answered at once.
+    pub(crate) asking: Arc<Semaphore>,
     /// Why the process was killed, if we did that.
     pub(crate) killed: Mutex<Option<String>>,
     compiler: tokio::sync::Mutex<()>,
@@ -207,7 +209,7 @@ impl Shared {
                 version.file = file;
                 if let (Some(link), Stage::Unsent) = (&state.link, &version.stage) {
                     version.stage = Stage::Sent;
-                    link.outbox.put(frame);
+                    link.outbox.put_code(frame);
                     state.flush(generation);
                 }
                 state.next_suspect()
@@ -527,6 +529,7 @@ impl Host {
         now: fn() -> Nanos,
     ) -> Result<Host, Fault> {
         let directory = options.cache.clone();
+        let asking = Arc::new(Semaphore::new(options.threads.max(1)));
         let cache = blocking(move || Cache::open(&directory)).await?;
         let refused = |what: &str, error: std::io::Error| {
             Fault::new(FaultClass::Load, format!("{what}: {error}"))
@@ -540,6 +543,7 @@ impl Host {
             cache,
             state: Mutex::default(),
             unread: Arc::default(),
+            asking,
             killed: Mutex::default(),
             compiler: tokio::sync::Mutex::default(),
             stopped: Condvar::new(),

@@ -2,10 +2,20 @@
 //! that nothing useless crosses the boundary; and in the daemon, which does
 //! not believe the host.
 
+use contract::check::TEXT_BYTES;
 use contract::limits::KEY_BYTES;
 use contract::{
-    Call, Ended, Fault, FaultClass, Grants, Kind, Limits, MetricDescriptor, Next, Reply, check,
+    Call, Ended, Failure, Fault, FaultClass, Grants, Kind, Limits, LogLine, MetricDescriptor, Next,
+    PluginError, Reply, check,
 };
+
+/// Fields of a log line; `Session` allows as many.
+const FIELDS: usize = 32;
+/// What a log line and each of its fields count beside their text, so that
+/// empty ones are not free.
+const ENTRY_BYTES: usize = 16;
+/// Callers that a fault names.
+const TRACE: usize = 64;
 
 /// What a reply is checked against.
 #[derive(Clone, Copy, Debug)]
@@ -18,26 +28,67 @@ pub(crate) struct Terms<'a> {
     pub(crate) described: Option<&'a MetricDescriptor>,
 }
 
-/// Makes a fault of a result that breaks a rule, and cuts the log.
+/// Makes a fault of a result that breaks a rule, and cuts the log and what is
+/// said of a failure: both are kept and shown.
 pub(crate) fn judge(mut ended: Ended, terms: Terms<'_>) -> Ended {
     ended.log.truncate(terms.limits.log_lines as usize);
     let mut left = terms.limits.log_bytes as usize;
-    ended.log.retain(|line| {
-        let fields = line.fields.iter().map(|(k, v)| k.len() + v.len());
-        let bytes = line.message.len() + fields.sum::<usize>();
+    ended.log.retain_mut(|line| {
+        line.fields.truncate(FIELDS);
+        line.fields.shrink_to_fit();
+        let bytes = log_bytes(line);
         let fits = bytes <= left;
         left = left.saturating_sub(bytes);
         fits
     });
+    ended.log.shrink_to_fit();
     if let Ok(reply) = &ended.result
         && let Err(fault) = kept(&ended, terms).and_then(|()| fits(reply, terms))
     {
         ended.result = Err(fault.into());
     }
-    if ended.result.is_err() {
-        ended.kv.clear();
+    if let Err(failure) = &mut ended.result {
+        ended.kv = Vec::new();
+        cut_failure(failure);
     }
     ended
+}
+
+fn log_bytes(line: &LogLine) -> usize {
+    let fields = line.fields.iter();
+    let fields = fields.map(|(name, value)| ENTRY_BYTES + name.len() + value.len());
+    ENTRY_BYTES + line.message.len() + fields.sum::<usize>()
+}
+
+fn cut_failure(failure: &mut Failure) {
+    match failure {
+        Failure::Said(
+            PluginError::NotMine(text)
+            | PluginError::Malformed(text)
+            | PluginError::Config(text)
+            | PluginError::Unavailable(text)
+            | PluginError::Internal(text),
+        ) => cut(text),
+        Failure::Fault(fault) => cut_fault(fault),
+    }
+}
+
+/// Cuts what a fault says to what people read.
+pub(crate) fn cut_fault(fault: &mut Fault) {
+    cut(&mut fault.message);
+    fault.trace.truncate(TRACE);
+    fault.trace.shrink_to_fit();
+    let place = fault.place.as_mut().map(|place| &mut place.file);
+    let texts = fault.trace.iter_mut().chain(&mut fault.hint).chain(place);
+    texts.for_each(cut);
+}
+
+fn cut(text: &mut String) {
+    if text.len() > TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES));
+        // what was cut off is not kept either
+        text.shrink_to_fit();
+    }
 }
 
 fn bad(message: impl Into<String>) -> Fault {
@@ -117,9 +168,18 @@ pub(crate) fn suits(call: &Call, kind: Kind) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contract::{Failure, KvWrite, LogLevel, LogLine, Octets, Output, Usage};
+    use contract::{KvWrite, LogLevel, Octets, Output, Place, Usage};
 
     fn judged(change: impl FnOnce(&mut Ended), function: &'static str, kv: bool) -> Ended {
+        judged_within(change, function, kv, &Limits::of(Kind::Parser))
+    }
+
+    fn judged_within(
+        change: impl FnOnce(&mut Ended),
+        function: &'static str,
+        kv: bool,
+        limits: &Limits,
+    ) -> Ended {
         let mut ended = Ended {
             result: Ok(Reply::Output(Output::default())),
             log: Vec::new(),
@@ -134,7 +194,7 @@ mod tests {
         let terms = Terms {
             kind: Kind::Parser,
             function,
-            limits: &Limits::of(Kind::Parser),
+            limits,
             grants: &grants,
             described: Some(&MetricDescriptor::default()),
         };
@@ -189,5 +249,51 @@ mod tests {
         assert_eq!(many.log.len(), 100);
         let long = judged(|ended| ended.log = vec![line(40 << 10); 3], "parse", false);
         assert_eq!(long.log.len(), 1);
+    }
+
+    #[test]
+    fn a_log_of_nothing_is_cut_as_well() {
+        let line = LogLine {
+            level: LogLevel::Info,
+            message: String::new(),
+            fields: vec![(String::new(), String::new()); 10_000],
+        };
+        let empty = judged(|ended| ended.log = vec![line; 100], "parse", false);
+        assert!(empty.log.iter().all(|line| line.fields.len() == FIELDS));
+        let free = |ended: &mut Ended| {
+            let line = LogLine {
+                level: LogLevel::Info,
+                message: String::new(),
+                fields: Vec::new(),
+            };
+            ended.log = vec![line; 3];
+        };
+        let limits = Limits {
+            log_bytes: 2 * ENTRY_BYTES as u32,
+            ..Limits::of(Kind::Parser)
+        };
+        assert_eq!(judged_within(free, "parse", false, &limits).log.len(), 2);
+    }
+
+    #[test]
+    fn what_is_said_of_a_failure_is_cut() {
+        let long = "ü".repeat(8 << 20);
+        let said = |text: &String| -> Failure { PluginError::Malformed(text.clone()).into() };
+        let ended = judged(|ended| ended.result = Err(said(&long)), "parse", false);
+        assert_eq!(ended.result, Err(said(&"ü".repeat(TEXT_BYTES / 2))));
+        let fault = Fault {
+            class: FaultClass::Trap,
+            message: long.clone(),
+            place: Some(Place {
+                file: long.clone(),
+                ..Place::default()
+            }),
+            trace: vec!["ü".repeat(TEXT_BYTES); 2 * TRACE],
+            hint: Some(long),
+        };
+        let ended = judged(|ended| ended.result = Err(fault.into()), "parse", false);
+        let bytes = postcard::to_stdvec(&ended).unwrap().len();
+        assert!(bytes < (TRACE + 4) * TEXT_BYTES, "{bytes}");
+        assert_eq!(class(&ended), FaultClass::Trap);
     }
 }

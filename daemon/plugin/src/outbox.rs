@@ -3,16 +3,29 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Frames up to this length are copied together; longer ones go by themselves.
 const SMALL: usize = 16 << 10;
 /// Bytes that are written at once.
 const TOGETHER: usize = 256 << 10;
 
+/// Bytes that may wait, without code to be loaded: all calls that may be under
+/// way, and answers to questions. Whoever lets more wait does not read.
+const MOST: usize = 384 << 20;
+
+struct Frame {
+    bytes: Arc<[u8]>,
+    /// Bytes that count.
+    counts: usize,
+}
+
 #[derive(Default)]
 struct Waiting {
-    frames: VecDeque<Arc<[u8]>>,
+    frames: VecDeque<Frame>,
+    /// Bytes that are not written yet.
+    bytes: usize,
+    overfull: bool,
     /// The writer sleeps and has to be woken.
     asleep: bool,
     closed: bool,
@@ -26,12 +39,35 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Puts a frame in; it is dropped if the outbox is closed.
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a frame in; it is dropped if the outbox is closed. One that does not
+    /// fit is dropped as well, and all that come after it.
     pub(crate) fn put(&self, frame: Arc<[u8]>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.closed {
+        let counts = frame.len();
+        self.put_frame(Frame {
+            bytes: frame,
+            counts,
+        });
+    }
+
+    /// Puts code to be loaded in, which has limits of its own.
+    pub(crate) fn put_code(&self, frame: Arc<[u8]>) {
+        self.put_frame(Frame {
+            bytes: frame,
+            counts: 0,
+        });
+    }
+
+    fn put_frame(&self, frame: Frame) {
+        let mut waiting = self.lock();
+        waiting.overfull |= waiting.bytes + frame.counts > MOST;
+        if waiting.closed || waiting.overfull {
             return;
         }
+        waiting.bytes += frame.counts;
         waiting.frames.push_back(frame);
         if std::mem::take(&mut waiting.asleep) {
             drop(waiting);
@@ -39,9 +75,14 @@ impl Outbox {
         }
     }
 
+    /// More waited than may: whoever should read does not.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.lock().overfull
+    }
+
     /// Nothing more is taken, and the writer ends.
     pub(crate) fn close(&self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.lock();
         waiting.closed = true;
         waiting.frames.clear();
         drop(waiting);
@@ -49,8 +90,8 @@ impl Outbox {
     }
 
     /// All frames there are; waits for the first one. `None`: closed.
-    fn take(&self) -> Option<VecDeque<Arc<[u8]>>> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take(&self) -> Option<VecDeque<Frame>> {
+        let mut waiting = self.lock();
         loop {
             if waiting.closed {
                 return None;
@@ -66,6 +107,10 @@ impl Outbox {
         }
     }
 
+    fn written(&self, bytes: usize) {
+        self.lock().bytes -= bytes;
+    }
+
     /// Writes until the outbox is closed or the other side is gone.
     ///
     /// # Errors
@@ -74,11 +119,18 @@ impl Outbox {
     pub(crate) fn write_to(&self, mut socket: impl Write) -> io::Result<()> {
         let mut together = Vec::with_capacity(TOGETHER);
         while let Some(frames) = self.take() {
-            for frame in frames {
+            let mut counted = 0;
+            for Frame {
+                bytes: frame,
+                counts,
+            } in frames
+            {
                 if together.len() + frame.len() > TOGETHER || frame.len() > SMALL {
                     socket.write_all(&together)?;
                     together.clear();
+                    self.written(std::mem::take(&mut counted));
                 }
+                counted += counts;
                 if frame.len() > SMALL {
                     socket.write_all(&frame)?;
                 } else {
@@ -87,6 +139,7 @@ impl Outbox {
             }
             socket.write_all(&together)?;
             together.clear();
+            self.written(counted);
         }
         Ok(())
     }
@@ -127,5 +180,29 @@ mod tests {
         let all: Vec<u8> = writes.0.concat();
         assert!(all.is_sorted());
         assert_eq!(all.len(), total);
+    }
+
+    #[test]
+    fn what_nobody_reads_has_an_end_and_code_does_not_count() {
+        let outbox = Outbox::default();
+        let frame: Arc<[u8]> = vec![0; MOST / 4].into();
+        (0..8).for_each(|_| outbox.put_code(Arc::clone(&frame)));
+        (0..4).for_each(|_| outbox.put(Arc::clone(&frame)));
+        assert!(!outbox.is_overfull());
+        outbox.put(vec![0].into());
+        assert!(outbox.is_overfull());
+        assert_eq!(outbox.take().unwrap().len(), 12);
+        assert!(outbox.is_overfull(), "what was taken is not written yet");
+    }
+
+    #[test]
+    fn what_was_written_counts_no_more() {
+        let outbox = Arc::new(Outbox::default());
+        outbox.put(vec![0; 5].into());
+        outbox.put(vec![0; SMALL + 1].into());
+        let total = 5 + SMALL + 1;
+        let mut writes = Writes(Vec::new(), Arc::clone(&outbox), total);
+        outbox.write_to(&mut writes).unwrap();
+        assert_eq!(outbox.lock().bytes, 0);
     }
 }

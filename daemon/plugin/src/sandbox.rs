@@ -18,6 +18,7 @@ use seccompiler::{
     SeccompRule,
 };
 
+use crate::cache::COMPILED;
 use crate::system;
 
 /// Descriptors: the socket, the board, standard error, and a few while code is
@@ -25,7 +26,7 @@ use crate::system;
 const FILES: u64 = 64;
 
 /// Bytes of a file, of which there are none but those in memory that hold code.
-const FILE_BYTES: u64 = 256 << 20;
+const FILE_BYTES: u64 = COMPILED as u64;
 
 /// What the process may use.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +74,9 @@ impl Sandbox {
             let set = setrlimit(resource, limit, limit);
             walls.layer(&format!("limit of {what}"), set);
         }
+        // before anything of the daemon's, when memory is short
+        let first = std::fs::write("/proc/self/oom_score_adj", "1000");
+        walls.layer("is ended first when memory is short", first);
         if let Some(seconds) = rations.cpu_s {
             // the first ends it by a signal that says why
             let set = setrlimit(Resource::RLIMIT_CPU, seconds, seconds + 1);
@@ -154,7 +158,6 @@ const ALWAYS: &[libc::c_long] = &[
     libc::SYS_close,
     libc::SYS_fstat,
     libc::SYS_lseek,
-    libc::SYS_fcntl,
     libc::SYS_ftruncate,
     libc::SYS_memfd_create,
     // memory
@@ -193,6 +196,18 @@ const ALWAYS: &[libc::c_long] = &[
     libc::SYS_ppoll,
 ];
 
+/// What may be done to a descriptor. Not who is signalled when something comes
+/// in (`F_SETOWN`, `F_SETSIG`, `O_ASYNC`): the kernel would kill the daemon for
+/// a process that may not.
+const FCNTL: &[i32] = &[
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_ADD_SEALS,
+    libc::F_GET_SEALS,
+];
+
 /// Looks for pages that were written to, of this process: wasmtime empties
 /// memories so.
 const PAGEMAP_SCAN: u64 = 0xc060_6610;
@@ -207,12 +222,19 @@ fn filters() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
         rule(argument, SeccompCmpOp::MaskedEq(bits), u64::from(wanted))
     };
     let equal = |argument, value| rule(argument, SeccompCmpOp::Eq, value);
-    // never writable and executable, and never executable afterwards
-    let not_both = vec![
-        all_bits(2, libc::PROT_WRITE, 0)?,
-        all_bits(2, libc::PROT_EXEC, 0)?,
-    ];
-    rules.insert(libc::SYS_mmap, not_both);
+    // never writable and executable, never executable afterwards, and not shared
+    rules.insert(
+        libc::SYS_mmap,
+        vec![
+            private_without(libc::PROT_WRITE)?,
+            private_without(libc::PROT_EXEC)?,
+        ],
+    );
+    let commands = FCNTL.iter().map(|command| {
+        let command = u64::from(command.unsigned_abs());
+        equal(1, command)
+    });
+    rules.insert(libc::SYS_fcntl, commands.collect::<Result<_, _>>()?);
     rules.insert(libc::SYS_mprotect, vec![all_bits(2, libc::PROT_EXEC, 0)?]);
     let thread = all_bits(0, libc::CLONE_THREAD, libc::CLONE_THREAD)?;
     rules.insert(libc::SYS_clone, vec![thread]);
@@ -235,6 +257,23 @@ fn rule(
     operator: SeccompCmpOp,
     value: u64,
 ) -> Result<SeccompRule, seccompiler::BackendError> {
-    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
-    SeccompRule::new(vec![condition])
+    SeccompRule::new(vec![condition(argument, operator, value)?])
+}
+
+/// Memory that is nobody else's (`MAP_SHARED` is a bit of all that is shared),
+/// and may not do one thing.
+fn private_without(protection: i32) -> Result<SeccompRule, seccompiler::BackendError> {
+    let none_of = |argument, bits: i32| {
+        let bits = u64::from(bits.unsigned_abs());
+        condition(argument, SeccompCmpOp::MaskedEq(bits), 0)
+    };
+    SeccompRule::new(vec![none_of(2, protection)?, none_of(3, libc::MAP_SHARED)?])
+}
+
+fn condition(
+    argument: u8,
+    operator: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
 }

@@ -17,10 +17,12 @@ use crate::board::Board;
 use crate::child::answer_bytes;
 use crate::compile::{bare, read_all};
 use crate::host::Shared;
+use crate::judge::cut_fault;
 use crate::outbox::Outbox;
 use crate::state::{Answer, Link, Pending, Stage, Unread, died, lock};
 use crate::wire::{
-    Begin, FROM_HOST, Frames, Head, Hello, PROTOCOL, Received, TO_HOST, frame, from_host, to_host,
+    ASK, Begin, FROM_HOST, Frames, Head, Hello, LOADED, PROTOCOL, Received, TO_HOST, frame,
+    from_host, to_host,
 };
 
 /// A process that does not say hello for so long is killed.
@@ -319,11 +321,19 @@ fn send_later(shared: &Arc<Shared>, generation: u64) {
 
 fn loaded(shared: &Arc<Shared>, received: &Received) -> Result<(), String> {
     let generation = received.head.id;
-    let result: Result<Reply, Fault> = received.read()?;
+    let length = received.body().len();
+    if length > LOADED {
+        return Err(format!("a description of {length} bytes"));
+    }
     let mut state = lock(&shared.state);
+    // it may have been forgotten meanwhile: nobody reads its description then
     if let Some(version) = state.versions.get_mut(&generation) {
         if version.stage != Stage::Sent {
             return Err(format!("plugin {generation} is loaded, which nobody sent"));
+        }
+        let mut result: Result<Reply, Fault> = received.read()?;
+        if let Err(fault) = &mut result {
+            cut_fault(fault);
         }
         version.stage = match &result {
             Ok(_) => Stage::Loaded,
@@ -345,7 +355,10 @@ fn loaded(shared: &Arc<Shared>, received: &Received) -> Result<(), String> {
 /// A call asks the daemon something.
 fn asked(shared: &Arc<Shared>, received: &Received) -> Result<(), String> {
     let id = received.head.id;
-    let ask: HostAsk = received.read()?;
+    let length = received.body().len();
+    if length > ASK {
+        return Err(format!("a question of {length} bytes"));
+    }
     let mut state = lock(&shared.state);
     let state = &mut *state;
     let call = state.pending.get_mut(&id);
@@ -359,12 +372,18 @@ fn asked(shared: &Arc<Shared>, received: &Received) -> Result<(), String> {
         // nobody waits for the call any more; its time will be over
         return Ok(());
     };
-    let (load, name, asked) = (Arc::clone(&version.load), version.name.clone(), call.asked);
+    let most = version.load.limits.host_calls;
+    if call.asked > most {
+        return Err(format!("call {id} has more than {most} questions"));
+    }
+    let ask: HostAsk = received.read()?;
+    let (load, name) = (Arc::clone(&version.load), version.name.clone());
     let incarnation = state.link.as_ref().map(|link| link.incarnation);
     let shared = Arc::clone(shared);
     let runtime = shared.runtime.clone();
-    runtime.spawn_blocking(move || {
-        let answer = match may_ask(&load, &ask, asked) {
+    let asking = Arc::clone(&shared.asking);
+    let answer = move || {
+        let answer = match may_ask(&load, &ask) {
             Ok(()) => shared.services.answer(&name, ask),
             Err(fault) => Err(fault),
         };
@@ -388,12 +407,19 @@ fn asked(shared: &Arc<Shared>, received: &Received) -> Result<(), String> {
             call.asks = false;
             link.outbox.put(frame.into());
         }
+    };
+    runtime.spawn(async move {
+        // as many at once as there are threads that can ask; it is never closed
+        let place = asking.acquire_owned().await;
+        // a panic is logged, and the call's time will be over
+        let _answered = tokio::task::spawn_blocking(answer).await;
+        drop(place);
     });
     Ok(())
 }
 
 /// The host checks this as well; a host that was taken over does not.
-fn may_ask(load: &crate::Load, ask: &HostAsk, asked: u32) -> Result<(), Fault> {
+fn may_ask(load: &crate::Load, ask: &HostAsk) -> Result<(), Fault> {
     let grants = &load.grants;
     let granted = match ask {
         HostAsk::KvGet(_) | HostAsk::KvKeys { .. } => grants.kv,
@@ -403,10 +429,6 @@ fn may_ask(load: &crate::Load, ask: &HostAsk, asked: u32) -> Result<(), Fault> {
     if !granted {
         let message = "it asks what it was not granted";
         return Err(Fault::new(FaultClass::NotGranted, message));
-    }
-    if asked > load.limits.host_calls {
-        let message = "it asked the host too often in one call";
-        return Err(Fault::new(FaultClass::HostCalls, message));
     }
     Ok(())
 }
@@ -447,7 +469,9 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
         });
         let silent = now.saturating_duration_since(link.pong) > NO_PONG;
         let silent = silent.then(|| "it does not answer".to_owned());
-        if let Some(why) = hangs.or(silent) {
+        let deaf = link.outbox.is_overfull();
+        let deaf = deaf.then(|| "it does not read what it is sent".to_owned());
+        if let Some(why) = deaf.or(hangs).or(silent) {
             *lock(&shared.killed) = Some(why);
             link.kill();
             seen.clear();

@@ -52,11 +52,22 @@ pub(crate) fn probe() -> Vec<(&'static str, bool)> {
     use std::os::unix::net::UnixStream;
     use std::ptr;
 
+    // the C library's headers have it, the crate does not
+    const F_SETSIG: libc::c_int = 10;
     let both = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
     let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: takes numbers alone.
+    let (owns, signals, flags) = unsafe {
+        let owns = libc::fcntl(0, libc::F_SETOWN, libc::getppid());
+        let signals = libc::fcntl(0, F_SETSIG, libc::SIGWINCH);
+        let flags = libc::fcntl(0, libc::F_SETFL, libc::O_ASYNC);
+        (owns, signals, flags)
+    };
     // SAFETY: maps fresh pages, and sends signal 0, which is none.
-    let (write_execute, gains, kills, forks, traces) = unsafe {
+    let (write_execute, shared, gains, kills, forks, traces) = unsafe {
         let write_execute = libc::mmap(ptr::null_mut(), 4096, both, private, -1, 0);
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        let shared = libc::mmap(ptr::null_mut(), 4096, libc::PROT_WRITE, flags, -1, 0);
         let page = libc::mmap(ptr::null_mut(), 4096, libc::PROT_WRITE, private, -1, 0);
         let gains = libc::mprotect(page, 4096, libc::PROT_EXEC);
         let kills = libc::kill(libc::getppid(), 0);
@@ -65,7 +76,7 @@ pub(crate) fn probe() -> Vec<(&'static str, bool)> {
             libc::_exit(0);
         }
         let traces = libc::ptrace(libc::PTRACE_ATTACH, libc::getppid(), 0, 0);
-        (write_execute, gains, kills, forks, traces)
+        (write_execute, shared, gains, kills, forks, traces)
     };
     vec![
         ("open", File::open("/etc/passwd").is_err()),
@@ -82,8 +93,12 @@ pub(crate) fn probe() -> Vec<(&'static str, bool)> {
                 .is_some(),
         ),
         ("write and execute", write_execute == libc::MAP_FAILED),
+        ("share memory", shared == libc::MAP_FAILED),
         ("gain execute", gains != 0),
         ("kill", kills != 0),
+        ("owner of a descriptor", owns < 0),
+        ("signal of a descriptor", signals < 0),
+        ("signals when something comes", flags < 0),
         ("fork", forks < 0),
         ("ptrace", traces < 0),
         ("raise a limit", {

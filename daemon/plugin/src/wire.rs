@@ -23,6 +23,12 @@ pub(crate) const TO_HOST: usize = 129 << 20;
 /// Bytes of a frame from the host: a result with its log and what is to be kept.
 pub(crate) const FROM_HOST: usize = 64 << 20;
 
+/// Bytes of what a plugin says when it is loaded.
+pub(crate) const LOADED: usize = 8 << 20;
+
+/// Bytes of a question.
+pub(crate) const ASK: usize = 64 << 10;
+
 /// What a frame is. To the host.
 pub(crate) mod to_host {
     pub(crate) const BEGIN: u8 = 1;

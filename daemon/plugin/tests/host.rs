@@ -377,6 +377,7 @@ async fn a_host_that_was_taken_over_is_killed_and_hurts_nobody() {
         "oversized",
         "unreadable",
         "asks",
+        "asks-large",
         "loaded-twice",
     ] {
         let here = started(evil, 2, 100).await;
@@ -389,6 +390,17 @@ async fn a_host_that_was_taken_over_is_killed_and_hurts_nobody() {
     let here = started("wrong-reply", 2, 100).await;
     here.load("p", fake("echoes")).await;
     assert!(here.call("p", "x").await.starts_with("bad_result"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_asks_more_than_its_calls_may_is_killed() {
+    let here = started("asks-on", 2, 100).await;
+    let mut load = fake("echoes");
+    load.limits.host_calls = 50;
+    load.limits.wall_ms = 60_000;
+    here.load("p", load).await;
+    let said = here.call("p", "x").await;
+    assert!(said.contains("more than 50 questions"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -218,6 +218,17 @@ fn taken_over(evil: &str) -> ExitCode {
                 let ask = postcard::to_stdvec(&ask).unwrap_or_default();
                 send(frame(104, word(5), &ask)).and_then(|()| send(frame(104, word(5), &ask)))
             }
+            (3, "asks-large") => {
+                let ask = contract::HostAsk::Device("x".repeat(64 << 10));
+                let ask = postcard::to_stdvec(&ask).unwrap_or_default();
+                send(frame(104, word(5), &ask))
+            }
+            // the call, and then each answer
+            (3 | 4, "asks-on") => {
+                let ask = contract::HostAsk::Device("1".to_owned());
+                let ask = postcard::to_stdvec(&ask).unwrap_or_default();
+                send(frame(104, word(5), &ask))
+            }
             (3, "loaded-twice") => {
                 send(frame(102, word(13), loaded.as_deref().unwrap_or_default()))
             }
