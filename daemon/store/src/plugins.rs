@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{By, DeviceId, PluginName, PluginRecord, PluginValue, Timestamp};
 use redb::ReadTransaction;
@@ -26,6 +27,16 @@ pub const MAX_PLUGIN_KEY_BYTES: usize = 256;
 
 /// Bytes of one value that a plugin keeps.
 pub const MAX_PLUGIN_VALUE_BYTES: usize = 64 << 10;
+
+/// Bytes of keys and values that one plugin changes in a minute: each goes to
+/// the disk, which all share.
+pub const MAX_PLUGIN_CHANGED_BYTES: usize = 4 << 20;
+
+/// What a change counts beside its bytes: the least that it costs.
+const CHANGE_BYTES: usize = 64;
+
+/// How long [`MAX_PLUGIN_CHANGED_BYTES`] have to do.
+const CHANGED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Bytes of all keys and values of all plugins.
 pub const MAX_PLUGIN_VALUES_BYTES: usize = 128 << 20;
@@ -55,6 +66,28 @@ pub(crate) struct Values {
     bytes: usize,
     /// Nothing expires before this.
     expiry: Option<Timestamp>,
+    changed: Changed,
+}
+
+/// What a plugin changed since some moment, at most a minute ago.
+#[derive(Clone, Default)]
+struct Changed {
+    since: Option<Timestamp>,
+    bytes: usize,
+}
+
+impl Changed {
+    fn add(&mut self, bytes: usize, now: Timestamp) -> usize {
+        let is_over = |since: Timestamp| now < since || since.plus(CHANGED_WITHIN) <= now;
+        if self.since.is_none_or(is_over) {
+            *self = Changed {
+                since: Some(now),
+                bytes: 0,
+            };
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.bytes
+    }
 }
 
 impl Values {
@@ -286,8 +319,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Refused with `NoSuch` (the plugin) or `TooMany` (beyond `room`, or the
-    /// store's own limits); [`WriteError::NotWriting`], [`WriteError::Closed`].
+    /// Refused with `NoSuch` (the plugin) or `TooMany` (beyond `room`, the
+    /// store's own limits, or [`MAX_PLUGIN_CHANGED_BYTES`] in a minute); [`WriteError::NotWriting`], [`WriteError::Closed`].
     pub async fn keep_plugin_values(
         &self,
         name: &PluginName,
@@ -435,7 +468,13 @@ fn keep_values(
             None => values.remove(key),
         }
     }
+    let changed = values.changed.add(bytes_of(changes), now);
     let (bytes, keys) = (values.bytes, values.kept.len());
+    or_refuse!(at_most(
+        "bytes that the plugin changes in a minute",
+        changed,
+        MAX_PLUGIN_CHANGED_BYTES
+    ));
     or_refuse!(at_most("bytes that the plugin keeps", bytes, room.bytes));
     or_refuse!(at_most("keys that the plugin keeps", keys, room.keys));
     or_refuse!(at_most(
@@ -455,6 +494,14 @@ fn keep_values(
     }
     change.book.plugins = plugins;
     Ok(Ok(()))
+}
+
+fn bytes_of(changes: &[(String, Option<PluginValue>)]) -> usize {
+    let each = changes.iter().map(|(key, value)| {
+        let value = value.as_ref().map_or(0, |value| value.bytes.len());
+        CHANGE_BYTES + key.len() + value
+    });
+    each.sum()
 }
 
 fn check_value(key: &str, value: Option<&PluginValue>) -> Result<(), Refusal> {

@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::support::*;
 use crate::{
-    MAX_PLUGIN_BYTES, MAX_PLUGIN_KEY_BYTES, MAX_PLUGIN_STATE_BYTES, MAX_PLUGIN_STATES_BYTES,
-    MAX_PLUGIN_VALUE_BYTES, MAX_PLUGINS, PackageError, PluginRoom, Refusal, Store, WriteError,
+    MAX_PLUGIN_BYTES, MAX_PLUGIN_CHANGED_BYTES, MAX_PLUGIN_KEY_BYTES, MAX_PLUGIN_STATE_BYTES,
+    MAX_PLUGIN_STATES_BYTES, MAX_PLUGIN_VALUE_BYTES, MAX_PLUGINS, PackageError, PluginRoom,
+    Refusal, Store, WriteError,
 };
 
 const ROOMY: PluginRoom = PluginRoom {
@@ -284,6 +285,39 @@ fn a_plugin_keeps_no_more_than_it_may() {
     assert_eq!(*store.plugin_value(&ups, key, NOW).unwrap(), longest);
     let nobody = refusal(keep_in(&store, &name("x"), &[("a", None)], ROOMY));
     assert!(matches!(nobody, Refusal::NoSuch { .. }), "{nobody}");
+}
+
+#[test]
+fn a_plugin_changes_so_much_a_minute_and_no_more() {
+    let home = Home::new();
+    let store = home.open();
+    let (a, b) = (install(&store, "a"), install(&store, "b"));
+    let change = |plugin: &PluginName, seconds: u64| {
+        let large = Some(value(&vec![7; MAX_PLUGIN_VALUE_BYTES]));
+        let now = NOW.plus(Duration::from_secs(seconds));
+        let changes = vec![("k".to_owned(), large)];
+        block_on(store.keep_plugin_values(plugin, changes, ROOMY, now))
+    };
+    // the same key again and again: what it keeps is small all the while
+    let each = MAX_PLUGIN_CHANGED_BYTES / MAX_PLUGIN_VALUE_BYTES - 1;
+    for _ in 0..each {
+        change(&a, 0).unwrap();
+    }
+    let refused = refusal(change(&a, 59));
+    let limit = MAX_PLUGIN_CHANGED_BYTES;
+    assert_eq!(
+        refused.to_string(),
+        format!("there can be at most {limit} bytes that the plugin changes in a minute")
+    );
+    // what is refused counts nothing, and others are not concerned
+    keep(&store, &a, &[("small", Some(value(b"1")))]);
+    change(&b, 59).unwrap();
+    change(&a, 60).unwrap();
+    // taking away is a change, too
+    let gone: Vec<(String, Option<PluginValue>)> =
+        (0..limit / 64).map(|n| (n.to_string(), None)).collect();
+    let gone = block_on(store.keep_plugin_values(&b, gone, ROOMY, NOW));
+    assert!(matches!(refusal(gone), Refusal::TooMany { .. }));
 }
 
 #[test]
