@@ -35,12 +35,13 @@ use crate::request::{
 pub(crate) const PACKAGE: &str = "application/octet-stream";
 
 /// What can be granted.
-pub(crate) const CAPABILITIES: [&str; 8] = [
+pub(crate) const CAPABILITIES: [&str; 9] = [
     "cli.configure",
     "cli.exec",
     "http",
     "inventory",
     "kv",
+    "limits",
     "secrets",
     "series",
     "snmp_set",

@@ -588,6 +588,8 @@ async fn what_is_granted_is_said_in_full() {
     api.post(&path, &json!({"all": true})).await.expect(200);
     let some = json!({"capabilities": {"kv": [], "http": ["https://a.example/*"]}});
     api.post(&path, &some).await.expect(200);
+    let more = json!({"capabilities": {"limits": ["memory_mib=128"]}});
+    api.post(&path, &more).await.expect(200);
     let nothing = json!({"capabilities": {}});
     api.post(&path, &nothing).await.expect(200);
     assert_eq!(
@@ -595,6 +597,7 @@ async fn what_is_granted_is_said_in_full() {
         [
             "grant acme-ups all",
             r#"grant acme-ups {"http": {"https://a.example/*"}, "kv": {}}"#,
+            r#"grant acme-ups {"limits": {"memory_mib=128"}}"#,
             "grant acme-ups {}",
         ]
     );
