@@ -735,3 +735,33 @@ fn colours_are_there_where_they_are_wanted_and_nowhere_else() {
     let shown = run_at(&server, &[&words, &["--color=always"][..]].concat()).well();
     assert!(!shown.out.contains("\u{1b}[2J"), "{shown:?}");
 }
+
+/// Answers with `plugin` whatever is asked of it.
+fn with_plugin(plugin: Value) -> Server {
+    Server::start(move |_asked| Reply::Tagged("\"3\"", plugin.clone()))
+}
+
+#[test]
+fn everything_that_a_plugin_asks_for_is_named_when_it_is_granted() {
+    let asks = json!({"http": ["https://a.example/*"], "kv": [], "limits": ["memory_mib=128"]});
+    let server = with_plugin(json!({"name": "ups", "asks": asks, "waiting": null, "missing": []}));
+    let said = run_at(&server, &["plugin", "grant", "ups", "--all"]).well();
+    let asked = server.asked();
+    let lines: Vec<&str> = asked.iter().map(|asked| asked.line.as_str()).collect();
+    let expected = ["GET /api/v1/plugins/ups", "POST /api/v1/plugins/ups/grant"];
+    assert_eq!(lines, expected);
+    assert_eq!(asked[1].json(), json!({"capabilities": asks}));
+    drop(said);
+
+    // the version that waits is the one that is granted something
+    let more = json!({"kv": [], "secrets": []});
+    let waiting = json!({"version": "2.0.0", "asks": more});
+    let server = with_plugin(json!({"name": "ups", "asks": asks, "waiting": waiting}));
+    run_at(&server, &["plugin", "grant", "ups", "--all"]).well();
+    assert_eq!(server.asked()[1].json(), json!({"capabilities": more}));
+
+    // nothing is taken away because the answer is not understood
+    let server = with_plugin(json!({"name": "ups"}));
+    run_at(&server, &["plugin", "grant", "ups", "--all"]).failed(1, &["asks for"]);
+    assert_eq!(server.asked().len(), 1);
+}

@@ -276,6 +276,31 @@ fn tell_installed(installed: &Value, output: &Output) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// What the version asks for that a grant is about: the one that waits, if one
+/// does.
+fn asked_for(plugin: &Value) -> Result<&Map<String, Value>, Trouble> {
+    let waiting = plugin.get("waiting").filter(|waiting| !waiting.is_null());
+    let asks = waiting.unwrap_or(plugin).get("asks");
+    asks.and_then(Value::as_object).ok_or_else(|| {
+        Trouble::Garbled("the server does not say what the plugin asks for".to_owned())
+    })
+}
+
+/// Capabilities as `--capability` takes them.
+fn in_words(asks: &Map<String, Value>) -> impl Iterator<Item = String> {
+    asks.iter().flat_map(|(capability, patterns)| {
+        let patterns = patterns.as_array().into_iter().flatten();
+        let each: Vec<String> = patterns
+            .filter_map(Value::as_str)
+            .map(|pattern| format!("{capability}={pattern}"))
+            .collect();
+        match each.is_empty() {
+            true => vec![capability.clone()],
+            false => each,
+        }
+    })
+}
+
 async fn grant(
     name: &str,
     all: bool,
@@ -298,7 +323,14 @@ async fn grant(
         )));
     }
     let body = if all {
-        json!({ "all": true })
+        // named one by one: a version that is installed meanwhile gets no more
+        // than this one asks for
+        let plugin = client.get(&path(name)).await?.body;
+        let asks = asked_for(&plugin)?;
+        for what in in_words(asks) {
+            talk(&format!("{name} may have {}", safe(&what)));
+        }
+        json!({ "capabilities": asks })
     } else {
         let mut wanted: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for capability in capabilities {
