@@ -71,12 +71,24 @@ struct Round {
 }
 
 impl Plugins {
-    /// Judges until told to stop.
+    /// Judges until told to stop, and brings up meanwhile what did not come up.
     pub(crate) async fn judge(
         self,
-        mut happened: mpsc::Receiver<Happened>,
+        happened: mpsc::Receiver<Happened>,
         judged: mpsc::Sender<Judged>,
         stop: CancellationToken,
+    ) {
+        tokio::join!(
+            self.judge_until(happened, judged, &stop),
+            self.mend(&stop)
+        );
+    }
+
+    async fn judge_until(
+        &self,
+        mut happened: mpsc::Receiver<Happened>,
+        judged: mpsc::Sender<Judged>,
+        stop: &CancellationToken,
     ) {
         let mut book = Book::default();
         loop {

@@ -43,6 +43,8 @@ use plugin::{Host, HostOptions};
 use secrets::Secrets;
 use store::Store;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock;
@@ -67,6 +69,9 @@ const ANSWER_BYTES: usize = 1 << 20;
 /// A request of a plugin takes no longer, whatever it says.
 const REQUEST: Duration = Duration::from_secs(30);
 
+/// Between two tries to bring up what did not come up.
+const MEND: Duration = Duration::from_secs(60);
+
 /// Calls that may wait for the host.
 const CALLS_WAITING: usize = 4_096;
 
@@ -77,6 +82,8 @@ pub(crate) struct Plugins {
 }
 
 struct Inner {
+    /// The settings let plugins run.
+    may_run: bool,
     /// `None`: the settings do not let plugins run, or the host cannot be
     /// started.
     host: Option<Host>,
@@ -137,6 +144,7 @@ impl Plugins {
         let (events, happened) = mpsc::channel(EVENTS_WAITING);
         let plugins = Plugins {
             inner: Arc::new(Inner {
+                may_run: settings.plugins.enabled,
                 host,
                 services,
                 store: store.clone(),
@@ -354,17 +362,80 @@ impl Plugins {
         let _ = self.inner.events.try_send(Happened { device, event });
     }
 
-    /// The rules that run, for the engine.
+    /// The rules that are enabled, for the engine. One that does not run judges
+    /// nothing, and its alerts stay as they are.
     pub(crate) fn rules(&self) -> Vec<Rule> {
-        let roster = self.roster();
-        roster.of(Kind::Rule).map(|active| rule(active)).collect()
+        self.enabled(Kind::Rule).iter().map(rule).collect()
     }
 
-    /// The notifiers that run: each is told of every alert.
+    /// The notifiers that are enabled: each is told of every alert. What is for
+    /// one that does not run waits for it.
     pub(crate) fn notifiers(&self) -> Vec<String> {
-        let roster = self.roster();
-        let notifiers = roster.of(Kind::Notifier);
-        notifiers.map(|active| active.host_name.clone()).collect()
+        let notifiers = self.enabled(Kind::Notifier).into_iter();
+        notifiers.map(|name| name.as_str().to_owned()).collect()
+    }
+
+    fn enabled(&self, kind: Kind) -> Vec<PluginName> {
+        if !self.inner.may_run {
+            return Vec::new();
+        }
+        let installed = self.inner.store.plugins();
+        let enabled = installed.values().filter(|record| record.enabled);
+        enabled
+            .filter(|record| record.current.kind == kind.word())
+            .map(|record| record.name.clone())
+            .collect()
+    }
+
+    /// Tries again and again to bring up what is enabled and did not come up,
+    /// until told to stop.
+    async fn mend(&self, stop: &CancellationToken) {
+        let mut every = tokio::time::interval(MEND);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        every.tick().await;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = every.tick() => {}
+            }
+            let broken: Vec<String> = self.broken().keys().cloned().collect();
+            for name in broken {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.run_again(&name) => {}
+                }
+            }
+        }
+    }
+
+    /// Lets the plugin called `name` run, if it shall and does not.
+    async fn run_again(&self, name: &str) {
+        let _alone = self.inner.changing.lock().await;
+        let Ok(name) = PluginName::new(name) else {
+            return;
+        };
+        let record = self.inner.store.plugins().get(&name).cloned();
+        let name = name.as_str();
+        let Some(record) = record.filter(|record| record.enabled) else {
+            return;
+        };
+        // a grant is what an administrator does, and brings it up
+        let may = package::beyond(&record.current.asks, &record.granted) == Capabilities::default();
+        if !may || self.roster().find(name).is_some() || !self.broken().contains_key(name) {
+            return;
+        }
+        match self.bring_up(&record).await {
+            Ok(active) => {
+                info!(plugin = name, "a plugin that did not come up runs now");
+                self.activate(active);
+            }
+            Err(why) => {
+                let before = self.broken().insert(name.to_owned(), why.clone());
+                if before.as_ref() != Some(&why) {
+                    warn!(plugin = name, error = %why, "a plugin does not run: {why}");
+                }
+            }
+        }
     }
 
     /// Counts changes of what runs.
@@ -410,14 +481,14 @@ impl Plugins {
     }
 }
 
-fn rule(active: &Active) -> Rule {
+fn rule(name: &PluginName) -> Rule {
     Rule {
-        name: active.rule(),
+        name: roster::rule_name(name.as_str()),
         severity: Severity::Warning,
         enabled: true,
         selector: Selector::default(),
         condition: Condition::Plugin {
-            plugin: active.host_name.clone(),
+            plugin: name.as_str().to_owned(),
         },
         note: None,
         source: RuleSource::Plugin,
