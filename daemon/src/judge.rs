@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::failure::chain;
-use crate::plugins::{Judged, Plugins};
+use crate::plugins::{Judged, Plugins, Word};
 use crate::poll::{Pace, PollerHandle};
 
 /// Between two tries to store what could not be stored.
@@ -282,12 +282,18 @@ impl JudgeTask {
     fn take_judged(&mut self, first: Judged) {
         let mut next = Some(first);
         while let Some(judged) = next {
-            let verdict = self.judge.engine().observe_plugin(
-                &judged.rule,
-                judged.device,
-                &judged.verdicts,
-                clock::now(),
-            );
+            let Judged { rule, device, word } = judged;
+            let now = clock::now();
+            let verdict = match word {
+                Word::Said(verdicts) => self
+                    .judge
+                    .engine()
+                    .observe_plugin(&rule, device, &verdicts, now),
+                Word::CannotJudge(why) => self
+                    .judge
+                    .engine()
+                    .observe_plugin_failure(&rule, device, &why, now),
+            };
             self.take(verdict);
             next = self.by_plugins.try_recv().ok();
         }

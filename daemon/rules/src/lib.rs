@@ -64,5 +64,5 @@ mod watched;
 mod words;
 
 pub use engine::{Engine, Reachability};
-pub use plugin::{PluginStatus, PluginVerdict};
+pub use plugin::{CANNOT_JUDGE, PluginStatus, PluginVerdict};
 pub use verdict::Verdict;

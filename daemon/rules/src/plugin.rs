@@ -15,6 +15,9 @@ use crate::words;
 /// The label that tells a plugin's faults of one device apart.
 const KEY: &str = "key";
 
+/// The key of the fault that a rule cannot judge.
+pub const CANNOT_JUDGE: &str = "plugin-broken";
+
 /// What a plugin says of one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PluginStatus {
@@ -79,6 +82,37 @@ impl Engine {
         let mut draft = Draft::new(now);
         if let Some(place) = self.plugin_rule(rule, device) {
             self.judge_by_plugin(place, device, verdicts, &mut draft);
+            self.settle_side(device, &mut draft);
+        }
+        draft.into_verdict()
+    }
+
+    /// Takes in that the plugin behind `rule` cannot judge `device`: a fault of
+    /// its own, with the key [`CANNOT_JUDGE`], until the plugin judges the device
+    /// again. Whatever else it said of the device stays as it is.
+    pub fn observe_plugin_failure(
+        &mut self,
+        rule: &RuleName,
+        device: DeviceId,
+        summary: &str,
+        now: Timestamp,
+    ) -> Verdict {
+        self.mind_the_clock(now);
+        let mut draft = Draft::new(now);
+        if let Some(place) = self.plugin_rule(rule, device) {
+            let broken = PluginVerdict {
+                key: CANNOT_JUDGE.to_owned(),
+                status: PluginStatus::Firing,
+                severity: Severity::Warning,
+                summary: summary.to_owned(),
+                value: None,
+            };
+            let labels = broken.labels();
+            let open = self.faults.of_rule_mut(device, rule);
+            match open.and_then(|open| open.get_mut(&labels)) {
+                Some(fault) => goes_on(fault, &broken, &mut draft),
+                None => self.begin_by_plugin(place, device, labels, &broken, &mut draft),
+            }
             self.settle_side(device, &mut draft);
         }
         draft.into_verdict()

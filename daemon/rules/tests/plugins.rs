@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AlertState, Check, CredentialName, Severity};
 use rules::{PluginStatus, PluginVerdict};
-use story::Seen::{Answers, Becomes, ClockIsSet, Judged, Nothing, Restart, Silent};
+use story::Seen::{Answers, Becomes, Breaks, ClockIsSet, Judged, Nothing, Restart, Silent};
 use story::{Site, Teller, above, at, judged_by_plugin, story, told, verdict};
 
 use PluginStatus::{Firing, Ok, Pending, Unknown};
@@ -229,6 +229,37 @@ fn alerts_go_on_after_a_restart() {
         came,
         ["10 sw/flaps(Gi0/1) fires", "70 sw/flaps(Gi0/1) resolved"]
     );
+}
+
+#[test]
+fn a_plugin_that_breaks_after_a_restart_leaves_the_alerts_that_are_stored() {
+    let came = story(
+        watched(),
+        &[
+            (0, "sw", Answers),
+            (10, "sw", Judged(FLAPS)),
+            (20, "sw", Restart),
+            (40, "sw", Breaks),
+            (70, "sw", Breaks),
+            (100, "sw", Judged(FLAPS)),
+            (130, "sw", Judged(WELL)),
+        ],
+    );
+    let expected = [
+        "10 sw/flaps(Gi0/1) fires",
+        "40 sw/flaps(plugin-broken) fires",
+        "100 sw/flaps(plugin-broken) resolved",
+        "130 sw/flaps(Gi0/1) resolved",
+    ];
+    assert_eq!(came.told, expected);
+    assert_eq!(came.summaries[1], "it cannot judge");
+    assert_eq!(came.summaries[2], "over; it was: it cannot judge");
+}
+
+#[test]
+fn a_plugin_that_breaks_on_a_device_that_it_is_not_for_opens_nothing() {
+    let nobody = Site::new(&[("sw", &[])]);
+    assert!(told(nobody, &[(0, "sw", Answers), (10, "sw", Breaks)]).is_empty());
 }
 
 #[test]

@@ -3,21 +3,23 @@
 //!
 //! What it says goes to the judge, which tells people as with any rule. What it
 //! wants to remember is kept in the store, one transaction a round. A rule that
-//! breaks judges nothing: its alerts stay as they are, and after a few times an
-//! alert says that the rule itself is broken.
+//! breaks judges nothing: its alerts stay as they are, and after a few times one
+//! alert, of the first device that it could not judge, says that the rule itself
+//! is broken.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{
-    Call, Event, Failure, Kind, Octets, PluginError, Reply, RuleInput, RuleStatus, RuleTrigger,
-    Series, Verdict,
+    Call, Event, Failure, FaultClass, Kind, Octets, PluginError, Reply, RuleInput, RuleStatus,
+    RuleTrigger, Series, Verdict,
 };
-use model::{Device, DeviceId, RuleName, Timestamp};
-use rules::{PluginStatus, PluginVerdict};
+use model::{Alert, Device, DeviceId, RuleName, Timestamp};
+use rules::{CANNOT_JUDGE, PluginStatus, PluginVerdict};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -32,8 +34,13 @@ const AT_ONCE: usize = 8;
 /// Judgements in a row that came to nothing before an alert says so.
 const BROKEN_AFTER: u32 = 3;
 
-/// The key of the alert that a rule is broken.
-const BROKEN: &str = "plugin-broken";
+/// Events that a rule is asked about in a minute. Further ones are dropped.
+const EVENTS_A_MINUTE: u32 = 600;
+
+/// The same, of one device: one that is noisy does not drown the others.
+const EVENTS_OF_A_DEVICE: u32 = 60;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Between two looks at what is due.
 const LOOK: Duration = Duration::from_secs(1);
@@ -42,7 +49,15 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Judged {
     pub(crate) rule: RuleName,
     pub(crate) device: DeviceId,
-    pub(crate) verdicts: Vec<PluginVerdict>,
+    pub(crate) word: Word,
+}
+
+/// What a rule says.
+pub(crate) enum Word {
+    /// All that it says of the device.
+    Said(Vec<PluginVerdict>),
+    /// Nothing, and why. What it said before stays.
+    CannotJudge(String),
 }
 
 /// Something that a parser saw happen.
@@ -58,8 +73,18 @@ struct Book {
     due: HashMap<String, Duration>,
     /// How often in a row a rule could not judge a device.
     failed: HashMap<(String, DeviceId), u32>,
-    /// What each rule said last of each device.
-    said: HashMap<(String, DeviceId), Vec<PluginVerdict>>,
+    /// Of which device the alert is that a rule is broken.
+    told: HashMap<String, DeviceId>,
+    events: Budget,
+}
+
+/// How many events each rule was asked about in this minute.
+#[derive(Default)]
+struct Budget {
+    since: Duration,
+    by_rule: HashMap<String, u32>,
+    by_device: HashMap<(String, DeviceId), u32>,
+    dropped: HashMap<String, u64>,
 }
 
 /// One judgement.
@@ -78,10 +103,7 @@ impl Plugins {
         judged: mpsc::Sender<Judged>,
         stop: CancellationToken,
     ) {
-        tokio::join!(
-            self.judge_until(happened, judged, &stop),
-            self.mend(&stop)
-        );
+        tokio::join!(self.judge_until(happened, judged, &stop), self.mend(&stop));
     }
 
     async fn judge_until(
@@ -91,10 +113,12 @@ impl Plugins {
         stop: &CancellationToken,
     ) {
         let mut book = Book::default();
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK) => self.judge_due(&mut book, &judged).await,
+                _ = look.tick() => self.judge_due(&mut book, &judged).await,
                 Some(event) = happened.recv() => self.judge_event(&mut book, event, &judged).await,
             }
         }
@@ -106,20 +130,28 @@ impl Plugins {
         book.due.retain(|name, _| roster.find(name).is_some());
         book.failed
             .retain(|(name, _), _| roster.find(name).is_some());
-        book.said.retain(|(name, _), _| roster.find(name).is_some());
+        book.told.retain(|name, _| roster.find(name).is_some());
+        for (name, count) in book.events.turn(now) {
+            warn!(plugin = %name, count, "{count} events came faster than {name} may be asked about them; they are dropped");
+        }
+        let mut open: Option<Vec<Alert>> = None;
         for active in roster.of(Kind::Rule) {
             let Some(described) = active.judges() else {
                 continue;
             };
             let every = Duration::from_secs(u64::from(described.interval_s));
-            let due = book.due.entry(active.host_name.clone()).or_insert(now);
-            if *due > now {
+            let before = book.due.get(&active.host_name).copied();
+            if before.is_some_and(|due| due > now) {
                 continue;
             }
             // a round that took long does not make the next ones come at once
-            *due = now + every;
+            book.due.insert(active.host_name.clone(), now + every);
             let devices = self.devices_of(active);
-            for word in book.no_longer_for(active, &devices) {
+            let open = open.get_or_insert_with(|| self.inner.store.open_alerts());
+            if before.is_none() {
+                book.remember(active, open);
+            }
+            for word in book.no_longer_for(active, &devices, open) {
                 if judged.send(word).await.is_err() {
                     return;
                 }
@@ -139,11 +171,18 @@ impl Plugins {
             let wants = active
                 .judges()
                 .is_some_and(|described| described.events.contains(&happened.event.kind));
-            let devices = self.devices_of(active).into_iter();
-            let device: Vec<_> = devices.filter(|d| d.id == happened.device).collect();
-            if wants && !device.is_empty() {
+            if !wants {
+                continue;
+            }
+            let inventory = self.inner.store.inventory();
+            let device = inventory.device(happened.device).cloned();
+            let Some(device) = device.filter(|device| self.is_judged(active, device)) else {
+                continue;
+            };
+            if book.events.allows(&active.host_name, device.id) {
                 let event = Some(happened.event.clone());
-                self.judge_all(book, active, device, event, judged).await;
+                self.judge_all(book, active, vec![device], event, judged)
+                    .await;
             }
         }
     }
@@ -151,14 +190,17 @@ impl Plugins {
     /// The devices that `active` is for.
     pub(super) fn devices_of(&self, active: &Active) -> Vec<Arc<Device>> {
         let inventory = self.inner.store.inventory();
-        let watched = inventory.live().filter(|device| device.is_watched());
-        watched
-            .filter(|device| {
-                let facts = self.inner.store.facts(device.id);
-                active.is_for(device.id, &words::About::of(device, facts.as_deref()))
-            })
+        let all = inventory.live();
+        all.filter(|device| self.is_judged(active, device))
             .cloned()
             .collect()
+    }
+
+    fn is_judged(&self, active: &Active, device: &Device) -> bool {
+        device.deleted.is_none() && device.is_watched() && {
+            let facts = self.inner.store.facts(device.id);
+            active.is_for(device.id, &words::About::of(device, facts.as_deref()))
+        }
     }
 
     async fn judge_all(
@@ -263,73 +305,126 @@ impl Plugins {
 }
 
 impl Book {
+    /// Of which device it was said before a restart that the rule is broken.
+    fn remember(&mut self, active: &Active, open: &[Alert]) {
+        let rule = active.rule();
+        let told = open.iter().find(|alert| {
+            alert.rule == rule && alert.labels.iter().any(|(_, key)| key == CANNOT_JUDGE)
+        });
+        if let Some(alert) = told {
+            self.told.insert(active.host_name.clone(), alert.device);
+        }
+    }
+
     /// What ends the alerts of devices that a rule judged and is not for any
     /// more.
-    fn no_longer_for(&mut self, active: &Active, devices: &[Arc<Device>]) -> Vec<Judged> {
-        let is_gone = |key: &(String, DeviceId)| {
-            key.0 == active.host_name && !devices.iter().any(|device| device.id == key.1)
-        };
-        let gone: Vec<_> = self
-            .said
-            .keys()
-            .filter(|key| is_gone(key))
-            .cloned()
-            .collect();
-        let words = gone.into_iter().map(|key| {
-            self.said.remove(&key);
-            self.failed.remove(&key);
-            Judged {
-                rule: active.rule(),
-                device: key.1,
-                verdicts: Vec::new(),
-            }
+    fn no_longer_for(
+        &mut self,
+        active: &Active,
+        devices: &[Arc<Device>],
+        open: &[Alert],
+    ) -> Vec<Judged> {
+        let rule = active.rule();
+        let devices: HashSet<DeviceId> = devices.iter().map(|device| device.id).collect();
+        self.failed
+            .retain(|(name, device), _| *name != active.host_name || devices.contains(device));
+        self.told
+            .retain(|name, device| *name != active.host_name || devices.contains(device));
+        let of_rule = open.iter().filter(|alert| alert.rule == rule);
+        let gone = of_rule.filter(|alert| !devices.contains(&alert.device));
+        let gone: BTreeSet<DeviceId> = gone.map(|alert| alert.device).collect();
+        let words = gone.into_iter().map(|device| Judged {
+            rule: rule.clone(),
+            device,
+            word: Word::Said(Vec::new()),
         });
         words.collect()
     }
+
+    /// A device was judged.
+    fn well(&mut self, name: &str, device: DeviceId) {
+        self.failed.remove(&(name.to_owned(), device));
+        if self.told.get(name) == Some(&device) {
+            self.told.remove(name);
+        }
+    }
+
+    /// A device could not be judged. Whether to say so: of one device alone, a
+    /// rule that is broken is one fault and not one for each device.
+    fn fails(&mut self, name: &str, device: DeviceId) -> bool {
+        let failed = self.failed.entry((name.to_owned(), device)).or_default();
+        *failed = failed.saturating_add(1);
+        *failed >= BROKEN_AFTER && *self.told.entry(name.to_owned()).or_insert(device) == device
+    }
+}
+
+impl Budget {
+    /// Whether the rule may be asked about one more event of `device`.
+    fn allows(&mut self, rule: &str, device: DeviceId) -> bool {
+        let of_device = self.by_device.entry((rule.to_owned(), device)).or_default();
+        let of_rule = self.by_rule.entry(rule.to_owned()).or_default();
+        let may = *of_device < EVENTS_OF_A_DEVICE && *of_rule < EVENTS_A_MINUTE;
+        if may {
+            *of_device += 1;
+            *of_rule += 1;
+        } else {
+            *self.dropped.entry(rule.to_owned()).or_default() += 1;
+        }
+        may
+    }
+
+    /// Begins a new minute, if the last one is over: how many events were
+    /// dropped in it, by rule.
+    fn turn(&mut self, now: Duration) -> HashMap<String, u64> {
+        if now.saturating_sub(self.since) < MINUTE {
+            return HashMap::new();
+        }
+        let last = std::mem::take(self);
+        self.since = now;
+        last.dropped
+    }
+}
+
+/// Whether a rule that could not judge is broken: not if it was not asked.
+fn counts(failure: &Failure) -> bool {
+    let Failure::Fault(fault) = failure else {
+        return true;
+    };
+    !matches!(
+        fault.class,
+        FaultClass::Busy | FaultClass::HostDied | FaultClass::Paused
+    )
 }
 
 /// What the judge is told about a judgement, if anything.
 fn take(book: &mut Book, round: Round) -> Option<Judged> {
-    let key = (round.active.host_name.clone(), round.device);
-    let verdicts = match round.result {
+    let (name, device) = (&round.active.host_name, round.device);
+    let word = match round.result {
         Ok(output) => {
-            book.failed.remove(&key);
-            let verdicts: Vec<_> = output.verdicts.into_iter().map(verdict).collect();
-            book.said.insert(key, verdicts.clone());
-            verdicts
+            book.well(name, device);
+            Word::Said(output.verdicts.into_iter().map(verdict).collect())
         }
         Err(Failure::Said(PluginError::NotMine(_))) => {
-            book.failed.remove(&key);
-            book.said.insert(key, Vec::new());
-            Vec::new()
+            book.well(name, device);
+            Word::Said(Vec::new())
         }
         Err(failure) => {
-            debug!(plugin = %key.0, device = %key.1, %failure, "a rule could not judge");
-            let known = book.said.get(&key).cloned().unwrap_or_default();
-            let failed = book.failed.entry(key).or_default();
-            *failed += 1;
-            if *failed < BROKEN_AFTER {
+            debug!(plugin = %name, %device, %failure, "a rule could not judge");
+            let is_known = book.told.contains_key(name);
+            if !counts(&failure) || !book.fails(name, device) {
                 return None;
             }
-            // what it said before stays as it is
-            let unknown = known.into_iter().map(|verdict| PluginVerdict {
-                status: PluginStatus::Unknown,
-                ..verdict
-            });
-            let broken = PluginVerdict {
-                key: BROKEN.to_owned(),
-                status: PluginStatus::Firing,
-                severity: model::Severity::Warning,
-                summary: words::safe(&format!("the rule cannot judge this device: {failure}")),
-                value: None,
-            };
-            unknown.chain([broken]).collect()
+            let why = words::safe(&failure.to_string());
+            if !is_known {
+                warn!(plugin = %name, %device, "a rule cannot judge: {why}");
+            }
+            Word::CannotJudge(format!("the rule cannot judge: {why}"))
         }
     };
     Some(Judged {
         rule: round.active.rule(),
-        device: round.device,
-        verdicts,
+        device,
+        word,
     })
 }
 
@@ -346,5 +441,50 @@ fn verdict(verdict: Verdict) -> PluginVerdict {
         severity: verdict.severity.into(),
         summary: words::safe(&verdict.summary),
         value: value.and_then(|(_, value)| value.parse().ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_that_is_broken_is_said_once_and_of_another_device_when_the_first_is_well() {
+        let mut book = Book::default();
+        let (first, second) = (DeviceId(1), DeviceId(2));
+        let mut said = Vec::new();
+        for _ in 0..4 {
+            said.push((book.fails("flaps", first), book.fails("flaps", second)));
+        }
+        let expected = [(false, false), (false, false), (true, false), (true, false)];
+        assert_eq!(said, expected);
+        book.well("flaps", first);
+        assert!(book.fails("flaps", second));
+        assert!(!book.fails("flaps", first), "it begins to count anew");
+    }
+
+    #[test]
+    fn a_rule_that_was_not_asked_is_not_broken() {
+        for class in FaultClass::ALL {
+            let not_asked = ["busy", "host_died", "paused"];
+            let fault = contract::Fault::new(class, "so it is");
+            let word = Failure::from(fault.clone()).word();
+            assert_eq!(counts(&fault.into()), !not_asked.contains(&word), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_noisy_device_does_not_take_the_events_of_others_and_what_is_dropped_is_counted() {
+        let mut events = Budget::default();
+        let asked = (0..100).filter(|_| events.allows("flaps", DeviceId(1)));
+        assert_eq!(asked.count(), EVENTS_OF_A_DEVICE as usize);
+        assert!(events.allows("flaps", DeviceId(2)));
+        assert!(events.turn(Duration::from_secs(59)).is_empty());
+        let dropped = events.turn(MINUTE);
+        assert_eq!(dropped, HashMap::from([("flaps".to_owned(), 40)]));
+        assert!(events.allows("flaps", DeviceId(1)), "a new minute");
+        let many = (2..2_000).filter(|id| events.allows("flaps", DeviceId(*id)));
+        assert_eq!(many.count(), EVENTS_A_MINUTE as usize - 1);
+        assert!(events.allows("other", DeviceId(1)));
     }
 }

@@ -51,7 +51,7 @@ use crate::clock;
 use crate::failure::chain;
 use crate::poll::{Collectors, Pace};
 
-pub(crate) use judging::{Happened, Judged};
+pub(crate) use judging::{Happened, Judged, Word};
 pub(crate) use reading::{Asker, Readers};
 use roster::{Active, Roster};
 use services::{FactBook, Services};

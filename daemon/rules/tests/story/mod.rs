@@ -184,6 +184,8 @@ pub(crate) enum Seen {
     AgentInPart(&'static [(&'static str, &'static str, f64)]),
     /// The plugin behind the rule `flaps` judges: keys and what it says of them.
     Judged(&'static [(&'static str, PluginStatus)]),
+    /// The plugin behind the rule `flaps` breaks while it judges.
+    Breaks,
     /// ICMP: an answer with this share of the probes lost.
     Loss(f64),
     /// The daemon starts again, from what is stored.
@@ -318,6 +320,16 @@ impl Teller {
             Seen::Agent(values) | Seen::AgentInPart(values) => {
                 let partial = matches!(seen, Seen::AgentInPart(_));
                 self.agent(now, name, values, partial);
+                return;
+            }
+            Seen::Breaks => {
+                let rule = RuleName("flaps".to_owned());
+                let device = self.site.id(name);
+                let summary = "it cannot judge";
+                let verdict = self
+                    .engine
+                    .observe_plugin_failure(&rule, device, summary, now);
+                self.take(verdict, now);
                 return;
             }
             Seen::Judged(keys) => {
