@@ -8,8 +8,10 @@ use api::{PluginRefused, PluginRun, PluginState, PluginStatus};
 use bytes::Bytes;
 use contract::{Answer, Ask, Call, Ended, Kind, ParserInput, Payload, Reply, RuleInput};
 use model::{Credential, Device, DeviceId, PluginName, PluginRecord, SnmpExtra};
-use package::{CollectWhat, Package};
+use package::{CollectWhat, Manifest, Package, SettingKind};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use tokio::task::AbortHandle;
 
 use super::admin::{LEASE, figures_of};
 use super::packages::{one_problem, plain};
@@ -27,6 +29,14 @@ pub(super) struct Trial {
     /// When it ends unless it is renewed.
     until: Duration,
     record: Arc<PluginRecord>,
+    /// What ends it in time; it ends with the trial.
+    lease: AbortHandle,
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        self.lease.abort();
+    }
 }
 
 impl Plugins {
@@ -36,7 +46,11 @@ impl Plugins {
         device: DeviceId,
         bytes: Bytes,
     ) -> Result<PluginRun, PluginRefused> {
-        let package = Package::read(&bytes).map_err(one_problem)?;
+        let read = tokio::task::spawn_blocking(move || Package::read(&bytes)).await;
+        let read =
+            read.map_err(|_panicked| PluginRefused::Unavailable("a defect in sotpd".to_owned()))?;
+        let package = read.map_err(one_problem)?;
+        may_be_tried(package.manifest.kind)?;
         let host_name = PluginName::new(&format!("dev.{name}"));
         let host_name = host_name.map_err(|why| one_problem(plain(why.to_string())))?;
         let is_full = {
@@ -48,7 +62,9 @@ impl Plugins {
             return Err(PluginRefused::Conflict(why));
         }
         let manifest = &package.manifest;
-        let settings = self.settings_for_trial(name);
+        let installed = self.inner.store.plugins().get(name).cloned();
+        let settings = installed.map(|record| record.settings.clone());
+        let settings = without_secrets(manifest, settings.unwrap_or_default());
         let record = Arc::new(PluginRecord {
             name: host_name.clone(),
             current: model::PluginVersion {
@@ -71,42 +87,31 @@ impl Plugins {
             revision: 1,
         });
         let asks = manifest.asks.clone();
+        let stand_in = with_stand_ins(manifest, record.settings.clone());
         let mut active = self
-            .load(host_name.as_str(), package, &asks, &record.settings)
+            .load(host_name.as_str(), package, &asks, &stand_in)
             .await?;
         active.only = Some(device);
+        // nobody signed it: whatever its settings say, they name no secrets
+        active.secrets = BTreeMap::new();
         self.activate(active);
-        let trial = Trial {
-            device,
-            until: clock::tick() + LEASE,
-            record,
-        };
-        self.trials_now().insert(host_name.clone(), trial);
-        self.end_in_time(host_name.clone());
+        self.lease(&host_name, device, record);
         let active = self.running(&host_name)?;
         self.run_on(&active, device).await
     }
 
-    /// What the plugin of the same name is set to, if one is installed.
-    fn settings_for_trial(&self, name: &PluginName) -> std::collections::BTreeMap<String, String> {
-        let installed = self.inner.store.plugins();
-        let installed = installed.get(name);
-        installed
-            .map(|record| record.settings.clone())
-            .unwrap_or_default()
-    }
-
-    fn trials_now(
-        &self,
-    ) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<PluginName, Trial>> {
+    fn trials_now(&self) -> std::sync::MutexGuard<'_, BTreeMap<PluginName, Trial>> {
         let trials = self.inner.trials.lock();
         trials.unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Ends the trial once nobody renews it.
-    fn end_in_time(&self, name: PluginName) {
-        let plugins = self.clone();
-        tokio::spawn(async move {
+    /// Notes the trial and ends it once nobody renews it. One that was tried out
+    /// under its name before gives its lease up.
+    fn lease(&self, host_name: &PluginName, device: DeviceId, record: Arc<PluginRecord>) {
+        let (plugins, name) = (self.clone(), host_name.clone());
+        // until the trial is in it, nobody who looks for it sees the book
+        let mut trials = self.trials_now();
+        let lease = tokio::spawn(async move {
             loop {
                 let until = plugins.trials_now().get(&name).map(|trial| trial.until);
                 let Some(until) = until else { return };
@@ -118,6 +123,13 @@ impl Plugins {
                 tokio::time::sleep(left).await;
             }
         });
+        let trial = Trial {
+            device,
+            until: clock::tick() + LEASE,
+            record,
+            lease: lease.abort_handle(),
+        };
+        trials.insert(host_name.clone(), trial);
     }
 
     pub(super) async fn renew_trial(&self, name: &PluginName) -> Result<PluginRun, PluginRefused> {
@@ -364,6 +376,44 @@ impl Plugins {
     }
 }
 
+/// Refuses what acts beyond the device that it is tried out on: alerts of all
+/// devices go through a notifier, and nobody has signed this one.
+fn may_be_tried(kind: Kind) -> Result<(), PluginRefused> {
+    match kind {
+        Kind::Parser | Kind::Poller | Kind::Rule => Ok(()),
+        Kind::Notifier | Kind::Remediation => Err(PluginRefused::Conflict(format!(
+            "a {kind} is not tried out on a device: `sotp plugin test` runs its golden cases"
+        ))),
+    }
+}
+
+/// What an installed plugin is set to, without what `manifest` would have as
+/// the name of a secret.
+fn without_secrets(
+    manifest: &Manifest,
+    mut settings: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    settings.retain(|key, _| {
+        let schema = manifest.settings.get(key);
+        schema.is_none_or(|schema| schema.kind != SettingKind::Secret)
+    });
+    settings
+}
+
+/// `settings` with something for every secret, so that the plugin can be
+/// loaded. It names none: a trial has no secrets.
+fn with_stand_ins(
+    manifest: &Manifest,
+    mut settings: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    for (key, schema) in &manifest.settings {
+        if schema.kind == SettingKind::Secret {
+            settings.insert(key.clone(), "\"stand-in\"".to_owned());
+        }
+    }
+    settings
+}
+
 fn trial_name(name: &PluginName) -> Result<PluginName, PluginRefused> {
     PluginName::new(&format!("dev.{name}")).map_err(|_| PluginRefused::NoSuch(name.clone()))
 }
@@ -400,5 +450,57 @@ pub(super) fn extra_of(ask: &Ask) -> SnmpExtra {
             walk: vec![oid(root)],
         },
         Ask::Cli(_) | Ask::Http(_) | Ask::Extension(_) => SnmpExtra::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str = r#"
+[plugin]
+id = "acme"
+version = "1.0.0"
+kind = "poller"
+api = "1.0"
+description = "Asks an Acme"
+license = "Apache-2.0"
+main = "main.rhai"
+[match]
+vendor = ["acme"]
+[capabilities]
+http = ["https://acme.example/*"]
+secrets = true
+[settings.token]
+type = "secret"
+help = "The token"
+[settings.region]
+type = "text"
+help = "The region"
+"#;
+
+    #[test]
+    fn a_trial_inherits_settings_and_no_secret() {
+        let manifest = Manifest::parse("plugin.toml", MANIFEST).unwrap();
+        let set = |key: &str, value: &str| (key.to_owned(), format!("{value:?}"));
+        let installed = [set("token", "acme-token"), set("region", "eu")];
+        let inherited = without_secrets(&manifest, installed.into());
+        assert_eq!(inherited, [set("region", "eu")].into());
+        let loaded = with_stand_ins(&manifest, inherited);
+        assert_eq!(loaded["token"], "\"stand-in\"");
+        assert!(manifest.settings(&loaded).is_ok(), "it can be loaded");
+    }
+
+    #[test]
+    fn what_acts_beyond_one_device_is_not_tried_out() {
+        for kind in [Kind::Parser, Kind::Poller, Kind::Rule] {
+            assert!(may_be_tried(kind).is_ok(), "{kind}");
+        }
+        for kind in [Kind::Notifier, Kind::Remediation] {
+            assert!(
+                matches!(may_be_tried(kind), Err(PluginRefused::Conflict(_))),
+                "{kind}"
+            );
+        }
     }
 }
