@@ -26,6 +26,9 @@ use super::roster::Active;
 use crate::clock;
 use crate::failure::chain;
 
+/// What all golden cases of a package may take when it is installed.
+const CASES: Duration = Duration::from_secs(60);
+
 impl api::Plugins for Plugins {
     fn list(&self) -> Vec<PluginStatus> {
         let installed = self.inner.store.plugins();
@@ -138,6 +141,7 @@ impl api::Plugins for Plugins {
     fn roll_back(&self, by: By, name: &PluginName) -> Later<Result<PluginStatus, PluginRefused>> {
         let (plugins, name) = (self.clone(), name.clone());
         Box::pin(async move {
+            let _alone = plugins.inner.changing.lock().await;
             let previous = plugins.find(&name)?.previous.clone();
             let previous = previous.ok_or_else(|| {
                 PluginRefused::Conflict(format!("there is no version of {name} before this one"))
@@ -147,7 +151,7 @@ impl api::Plugins for Plugins {
                 record.previous = Some(current);
             };
             plugins
-                .change_one(by, &name, None, "plugin.rollback", change)
+                .change_alone(by, &name, None, "plugin.rollback", change)
                 .await
         })
     }
@@ -161,8 +165,10 @@ impl api::Plugins for Plugins {
     ) -> Later<Result<PluginStatus, PluginRefused>> {
         let (plugins, name) = (self.clone(), name.clone());
         Box::pin(async move {
-            let package = plugins.package_of(&plugins.find(&name)?.current).await?;
-            let mut given = plugins.find(&name)?.settings.clone();
+            let _alone = plugins.inner.changing.lock().await;
+            let record = plugins.find(&name)?;
+            let package = plugins.package_of(&record.current).await?;
+            let mut given = record.settings.clone();
             let of_another_version = given
                 .keys()
                 .filter(|key| !package.manifest.settings.contains_key(*key))
@@ -183,7 +189,7 @@ impl api::Plugins for Plugins {
             plugins.secrets_are_named(&package.manifest, &given)?;
             let change = |record: &mut PluginRecord| record.settings = given;
             plugins
-                .change_one(by, &name, expected, "plugin.set", change)
+                .change_alone(by, &name, expected, "plugin.set", change)
                 .await
         })
     }
@@ -345,9 +351,15 @@ impl Plugins {
         // its cases say what they are set to; here it is only loaded
         let stand_in = stand_ins(&package);
         let active = self.load(name.as_str(), package, &asks, &stand_in).await?;
-        let held = self.check_cases(&active, &cases).await;
+        // nobody else changes anything meanwhile
+        let held = tokio::time::timeout(CASES, self.check_cases(&active, &cases)).await;
         self.host()?.forget(active.generation);
-        held
+        held.unwrap_or_else(|_too_long| {
+            Err(PluginRefused::Conflict(format!(
+                "its golden cases were not done after {} s",
+                CASES.as_secs()
+            )))
+        })
     }
 
     async fn grant_one(
@@ -389,6 +401,19 @@ impl Plugins {
         change: impl FnOnce(&mut PluginRecord),
     ) -> Result<PluginStatus, PluginRefused> {
         let _alone = self.inner.changing.lock().await;
+        self.change_alone(by, name, expected, action, change).await
+    }
+
+    /// Changes one while nobody else changes any: whoever calls holds
+    /// `changing`, and has what the change rests on read since.
+    async fn change_alone(
+        &self,
+        by: By,
+        name: &PluginName,
+        expected: Option<u64>,
+        action: &'static str,
+        change: impl FnOnce(&mut PluginRecord),
+    ) -> Result<PluginStatus, PluginRefused> {
         let mut record = PluginRecord::clone(&*self.find(name)?);
         change(&mut record);
         record.updated = clock::now();
@@ -455,8 +480,7 @@ impl Plugins {
         let paused = figures.as_ref().and_then(|figures| figures.paused);
         let (state, why) = match (active, broken) {
             (Some(_), _) if paused.is_some() => {
-                let seconds = paused.unwrap_or_default().as_secs();
-                let why = format!("it broke too often; it is tried again in {seconds} s");
+                let why = paused_because(paused.unwrap_or_default());
                 (PluginState::Paused, Some(why))
             }
             (Some(_), _) => (PluginState::Active, None),
@@ -499,6 +523,19 @@ impl Plugins {
             readme: package.readme,
             metrics: metrics.into_iter().flatten().collect(),
         })
+    }
+}
+
+/// Why a plugin is not called for as long as this.
+fn paused_because(pause: Duration) -> String {
+    match pause {
+        Duration::MAX => {
+            "it cannot work as it is set: it is not called until its settings change".to_owned()
+        }
+        pause => {
+            let seconds = pause.as_secs();
+            format!("it broke too often; it is tried again in {seconds} s")
+        }
     }
 }
 
@@ -649,3 +686,19 @@ pub(super) fn figures_of(figures: plugin::Figures) -> PluginFigures {
 
 /// How long a trial lasts without a renewal.
 pub(super) const LEASE: Duration = api::DEV_LEASE;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_without_an_end_is_not_counted_in_seconds() {
+        let why = paused_because(Duration::MAX);
+        assert_eq!(
+            why,
+            "it cannot work as it is set: it is not called until its settings change"
+        );
+        let why = paused_because(Duration::from_secs(60));
+        assert_eq!(why, "it broke too often; it is tried again in 60 s");
+    }
+}
