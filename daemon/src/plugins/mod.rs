@@ -25,8 +25,9 @@ mod services;
 mod trial;
 mod words;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ use package::PublicKey;
 use plugin::{Host, HostOptions};
 use secrets::Secrets;
 use store::Store;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -72,6 +73,9 @@ const REQUEST: Duration = Duration::from_secs(30);
 /// Between two tries to bring up what did not come up.
 const MEND: Duration = Duration::from_secs(60);
 
+/// Facts of one device that plugins read; further ones are left out.
+const FACTS: usize = 200;
+
 /// Calls that may wait for the host.
 const CALLS_WAITING: usize = 4_096;
 
@@ -94,6 +98,10 @@ struct Inner {
     pace: watch::Receiver<Pace>,
     fetcher: Fetcher,
     facts: Arc<FactBook>,
+    /// The minute in which the facts of deleted devices were forgotten.
+    swept: AtomicU64,
+    /// Polls that may be inside plugins at once.
+    inside: Semaphore,
     roster: RwLock<Arc<Roster>>,
     /// What is enabled and does not run, and why.
     broken: Mutex<BTreeMap<String, String>>,
@@ -153,6 +161,8 @@ impl Plugins {
                 pace,
                 fetcher,
                 facts,
+                swept: AtomicU64::new(0),
+                inside: Semaphore::new(reading::POLLS_INSIDE),
                 roster: RwLock::default(),
                 broken: Mutex::default(),
                 changing: Arc::default(),
@@ -234,12 +244,16 @@ impl Plugins {
                 .notifiers_changed
                 .send_modify(|count| *count += 1);
         }
+        let before = self.roster().find(&name).cloned();
         self.change(|roster| roster.with(active));
+        self.forget_facts(before.as_deref());
     }
 
     /// From now on nothing runs under `name`.
     fn put_out(&self, name: &str) {
+        let before = self.roster().find(name).cloned();
         self.change(|roster| roster.without(name));
+        self.forget_facts(before.as_deref());
         if let Some(host) = &self.inner.host {
             host.unload(name);
         }
@@ -343,17 +357,48 @@ impl Plugins {
         }
     }
 
-    fn note_facts(&self, device: DeviceId, facts: &[contract::Fact]) {
+    /// Keeps what `active` read of a device, as long as both are there.
+    fn note_facts(&self, device: DeviceId, active: &Active, facts: &[contract::Fact]) {
         let book = self.inner.facts.lock();
         let mut book = book.unwrap_or_else(PoisonError::into_inner);
-        let known = book.entry(device).or_default();
-        for fact in facts {
-            let value = match &fact.value {
-                contract::Scalar::Text(text) => contract::Scalar::Text(words::safe(text)),
-                value => value.clone(),
-            };
-            known.insert(fact.key.clone(), value);
+        // looked up while the book is held: whoever puts the plugin out, or
+        // replaces it, forgets its facts afterwards
+        let runs = self.roster();
+        let runs = runs.find(&active.host_name);
+        if runs.is_none_or(|now| now.generation != active.generation) {
+            return;
         }
+        let inventory = self.inner.store.inventory();
+        let is_live = |id: &DeviceId| {
+            let device = inventory.device(*id);
+            device.is_some_and(|device| device.deleted.is_none())
+        };
+        if !is_live(&device) {
+            return;
+        }
+        let minute = clock::tick().as_secs() / 60;
+        if self.inner.swept.swap(minute, Ordering::Relaxed) != minute {
+            book.retain(|id, _| is_live(id));
+        }
+        add_facts(book.entry(device).or_default(), facts);
+    }
+
+    /// Forgets what a plugin that does not run any more read: what another one
+    /// reads as well, or its successor, comes back with the next poll.
+    fn forget_facts(&self, before: Option<&Active>) {
+        let Some(measures) = before.and_then(Active::measures) else {
+            return;
+        };
+        if measures.facts.is_empty() {
+            return;
+        }
+        let gone: BTreeSet<&str> = measures.facts.iter().map(String::as_str).collect();
+        let book = self.inner.facts.lock();
+        let mut book = book.unwrap_or_else(PoisonError::into_inner);
+        for facts in book.values_mut() {
+            facts.retain(|key, _| !gone.contains(key.as_str()));
+        }
+        book.retain(|_, facts| !facts.is_empty());
     }
 
     fn happened(&self, device: DeviceId, event: contract::Event) {
@@ -481,6 +526,21 @@ impl Plugins {
     }
 }
 
+/// Adds `facts` to what is `known` of a device, which takes so many names and
+/// no more.
+fn add_facts(known: &mut BTreeMap<String, contract::Scalar>, facts: &[contract::Fact]) {
+    for fact in facts {
+        if known.len() >= FACTS && !known.contains_key(&fact.key) {
+            continue;
+        }
+        let value = match &fact.value {
+            contract::Scalar::Text(text) => contract::Scalar::Text(words::safe(text)),
+            value => value.clone(),
+        };
+        known.insert(fact.key.clone(), value);
+    }
+}
+
 fn rule(name: &PluginName) -> Rule {
     Rule {
         name: roster::rule_name(name.as_str()),
@@ -540,5 +600,25 @@ async fn start_host(settings: &Settings, services: Arc<Services>) -> Option<Host
             warn!(error = %fault, "plugins do not run: their host cannot be started: {fault}");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_has_so_many_facts_and_the_known_ones_still_change() {
+        let fact = |place: usize, value: u64| contract::Fact {
+            key: format!("fact {place}"),
+            value: contract::Scalar::Uint(value),
+        };
+        let mut known = BTreeMap::new();
+        let many: Vec<_> = (0..FACTS + 50).map(|place| fact(place, 1)).collect();
+        add_facts(&mut known, &many);
+        assert_eq!(known.len(), FACTS);
+        add_facts(&mut known, &[fact(3, 2), fact(FACTS + 1, 2)]);
+        assert_eq!(known.len(), FACTS);
+        assert_eq!(known["fact 3"], contract::Scalar::Uint(2));
     }
 }

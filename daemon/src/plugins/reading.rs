@@ -19,7 +19,7 @@ use model::{
 };
 use package::CollectWhat;
 use parse::PluginPart;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::roster::Active;
@@ -28,8 +28,22 @@ use super::{Plugins, words};
 /// Rounds of questions of a poller.
 pub(super) const ROUNDS: u32 = 8;
 
-/// What a poller may take in all: less than the shortest interval of SNMP.
-const POLLER_TIME: Duration = Duration::from_secs(20);
+/// What a question of a poller may take.
+const QUESTION_TIME: Duration = Duration::from_secs(20);
+
+/// What the parsers of a poll may take together.
+const PARSER_TIME: Duration = Duration::from_secs(5);
+
+/// What all plugins of a poll may take together: less than the shortest
+/// interval of SNMP.
+const PLUGIN_TIME: Duration = Duration::from_secs(20);
+
+/// Polls that may be inside plugins at once: the next ones go on without, as if
+/// the plugins had failed, rather than all devices wait for slow plugins.
+pub(super) const POLLS_INSIDE: usize = 64;
+
+/// Warnings of plugins that are shown of one poll.
+const WARNINGS: usize = 20;
 
 /// The plugins that read a device.
 pub(crate) struct Readers {
@@ -108,22 +122,40 @@ impl Plugins {
         let facts = report.facts.clone();
         let known = self.inner.store.facts(device.id);
         let seen = words::device(device, facts.as_ref().or(known.as_deref()));
+        let began = Instant::now();
+        let inside = self.inner.inside.try_acquire();
+        if inside.is_err() {
+            let failure = model::Failure {
+                kind: FailureKind::Local,
+                text: format!(
+                    "plugins were left out: they are busy with {POLLS_INSIDE} other polls"
+                ),
+            };
+            report.outcome.partial.push(("plugins".to_owned(), failure));
+        }
         let mut parts = Vec::new();
         for active in &readers.parsers {
-            let read = self.parse_all(active, &seen, answer).await;
-            parts.push(self.part(device, active, read, &mut report));
-        }
-        for active in &readers.pollers {
-            let polling = self.poll_with(active, &seen, &asker);
-            let read = match timeout(POLLER_TIME, polling).await {
-                Ok(read) => read,
-                Err(_too_long) => Read::failed(format!(
-                    "it was not done with asking after {} s",
-                    POLLER_TIME.as_secs()
-                )),
+            let read = match &inside {
+                Ok(_permit) => {
+                    let parsing = self.parse_all(active, &seen, answer);
+                    in_time(began, PARSER_TIME, parsing).await
+                }
+                Err(_busy) => Read::left_out(),
             };
             parts.push(self.part(device, active, read, &mut report));
         }
+        for active in &readers.pollers {
+            let read = match &inside {
+                Ok(_permit) => {
+                    let polling = self.poll_with(active, &seen, &asker);
+                    in_time(began, PLUGIN_TIME, polling).await
+                }
+                Err(_busy) => Read::left_out(),
+            };
+            parts.push(self.part(device, active, read, &mut report));
+        }
+        drop(inside);
+        cap_warnings(&mut report.outcome.partial);
         let merged = parse::with_plugins(report, &parts, previous);
         if let Some((place, key)) = merged.duplicates.first() {
             let all = readers.parsers.iter().chain(&readers.pollers);
@@ -156,7 +188,7 @@ impl Plugins {
             report.outcome.partial.push((whose.clone(), failure));
         }
         if !read.output.facts.is_empty() {
-            self.note_facts(device.id, &read.output.facts);
+            self.note_facts(device.id, active, &read.output.facts);
         }
         for event in &read.output.events {
             self.happened(device.id, event.clone());
@@ -270,7 +302,7 @@ impl Plugins {
     pub(super) async fn ask_snmp(&self, ask: &Ask, asker: &Asker<'_>) -> Answer {
         let extra = super::trial::extra_of(ask);
         let snmp = &self.inner.collectors.snmp;
-        let asked = snmp.ask(asker.target, asker.credential, &extra, POLLER_TIME);
+        let asked = snmp.ask(asker.target, asker.credential, &extra, QUESTION_TIME);
         let answer = match asked.await {
             Ok(answer) => answer,
             Err(failure) => return Answer::Error(failure.text),
@@ -307,6 +339,14 @@ impl Read {
         read
     }
 
+    /// Nobody asked the plugin: what it read before stays without a value.
+    fn left_out() -> Read {
+        Read {
+            failed: true,
+            ..Read::default()
+        }
+    }
+
     fn fail(&mut self, why: impl Into<String>) {
         self.trouble.push(why.into());
         self.failed = true;
@@ -322,6 +362,42 @@ impl Read {
         self.output.facts.extend(output.facts);
         self.output.events.extend(output.events);
         self.output.warnings.extend(output.warnings);
+    }
+}
+
+/// What `reading` reads, if it is done before the plugins of the poll have
+/// taken `all`. One whose turn comes later is not called at all.
+async fn in_time(began: Instant, all: Duration, reading: impl Future<Output = Read>) -> Read {
+    let until = began + all;
+    let seconds = all.as_secs();
+    if Instant::now() >= until {
+        return Read::failed(format!(
+            "the plugins before it took all of the {seconds} s that they have together"
+        ));
+    }
+    match timeout_at(until, reading).await {
+        Ok(read) => read,
+        Err(_too_long) => Read::failed(format!(
+            "it was not done when the plugins had taken {seconds} s together"
+        )),
+    }
+}
+
+/// Keeps the first so many warnings of plugins; what went wrong stays.
+fn cap_warnings(partial: &mut Vec<(String, model::Failure)>) {
+    let mut warnings = 0;
+    partial.retain(|(whose, failure)| {
+        let is_warning = whose.starts_with("plugin:") && failure.kind == FailureKind::Protocol;
+        warnings += usize::from(is_warning);
+        !is_warning || warnings <= WARNINGS
+    });
+    let left_out = warnings.saturating_sub(WARNINGS);
+    if left_out > 0 {
+        let failure = model::Failure {
+            kind: FailureKind::Protocol,
+            text: format!("{left_out} more warnings of plugins are left out"),
+        };
+        partial.push(("plugins".to_owned(), failure));
     }
 }
 
@@ -382,4 +458,41 @@ fn walked<'a>(root: &contract::Oid, answer: &'a SnmpAnswer) -> Result<&'a [Varbi
 
 fn plain(varbinds: &[Varbind]) -> Vec<contract::Varbind> {
     varbinds.iter().map(contract::Varbind::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_shows_so_many_warnings_and_everything_that_went_wrong() {
+        let note = |kind: FailureKind, text: &str| {
+            let text = text.to_owned();
+            ("plugin:acme".to_owned(), model::Failure { kind, text })
+        };
+        let mut partial = vec![note(FailureKind::Protocol, "odd"); WARNINGS + 7];
+        partial.push(note(FailureKind::Local, "broken"));
+        cap_warnings(&mut partial);
+        assert_eq!(partial.len(), WARNINGS + 2);
+        assert_eq!(partial[WARNINGS].1.text, "broken");
+        let last = &partial[WARNINGS + 1].1.text;
+        assert_eq!(last, "7 more warnings of plugins are left out");
+
+        let mut few = vec![note(FailureKind::Protocol, "odd"); WARNINGS];
+        cap_warnings(&mut few);
+        assert_eq!(few.len(), WARNINGS);
+    }
+
+    #[tokio::test]
+    async fn the_plugins_of_a_poll_have_one_deadline_together() {
+        let all = Duration::from_millis(50);
+        let done = async { Read::default() };
+        assert!(!in_time(Instant::now(), PARSER_TIME, done).await.failed);
+        let began = Instant::now();
+        let slow = in_time(began, all, std::future::pending()).await;
+        assert!(slow.failed && began.elapsed() >= all);
+        assert!(slow.trouble[0].contains("not done"));
+        let next = in_time(began, all, async { unreachable!("it is called") });
+        assert!(next.await.trouble[0].contains("before it"));
+    }
 }
