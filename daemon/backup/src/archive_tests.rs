@@ -624,7 +624,7 @@ async fn a_plugin_comes_back_with_its_package() {
         previous: None,
         waiting: None,
         granted: Capabilities::default(),
-        considered: model::Capabilities::default(),
+        considered: Capabilities::default(),
         settings: BTreeMap::new(),
         enabled: true,
         updated: MADE,
