@@ -190,11 +190,18 @@ fn write_problem(f: &mut fmt::Formatter<'_>, status: u16, problem: &Value) -> fm
         let part = |key: &str| mistake.get(key).and_then(Value::as_str);
         let place = part("pointer").or_else(|| part("parameter")).unwrap_or("");
         let message = part("message").unwrap_or("");
-        if Some(message) != text("detail") {
-            match place {
+        let detail = text("detail").unwrap_or_default();
+        let more = message.strip_prefix(detail);
+        match more.filter(|more| place.is_empty() || more.is_empty()) {
+            // the first mistake is the detail; what it says more is what to do
+            Some(more) => match more.trim_start_matches([';', ' ']) {
+                "" => {}
+                more => write!(f, "\nhint: {more}")?,
+            },
+            None => match place {
                 "" => write!(f, "\n  {message}")?,
                 place => write!(f, "\n  {place}: {message}")?,
-            }
+            },
         }
     }
     let again = problem.get("retry_after").and_then(Value::as_u64);

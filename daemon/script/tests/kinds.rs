@@ -60,7 +60,7 @@ fn the_rule_of_the_reference_judges_each_port() {
         panic!("no rule")
     };
     assert_eq!(rule.interval_s, 60);
-    assert_eq!(rule.selectors[0].query, "if_oper_up");
+    assert_eq!(rule.selectors[0].query, "ifOperStatus");
     assert_eq!(rule.selectors[0].window_s, 600);
     let flapping = series("ether1", &[1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0]);
     let quiet = series("ether2", &[1.0, 1.0]);
@@ -191,7 +191,7 @@ fn a_notifier_may_send_nothing_and_must_send_requests() {
 
 #[test]
 fn a_rule_finds_its_state_again() {
-    let source = r#"fn describe() { every(30); select("state", "if_oper_up", 300, 30); on_events(["link"]); }
+    let source = r#"fn describe() { every(30); select("state", "ifOperStatus", 300, 30); on_events(["link"]); }
         fn evaluate(input) {
             let count = (input.state.count ?? 0) + 1;
             set_state(#{count: count});
@@ -256,7 +256,7 @@ fn a_remediation_plans_and_looks_at_what_was_done() {
                 .step(step(incident.device.id, "down", "shut it", snmp_set([integer(oid, 2)]))
                     .undo(up).on_failure("undo").idempotent().timeout_s(10))
                 .step(step(incident.device.id, "look", "look", cli(["show interface"]).expect("up")))
-                .verify(check("if_oper_up", "==", 1).hold_s(30).within_s(120)))
+                .verify(check("ifOperStatus", "==", 1).hold_s(30).within_s(120)))
         }"#;
     let bench = bench(Kind::Remediation, source);
     let Reply::Decision(Decision::Run(plan)) = bench.reply(decide(vec![])) else {

@@ -217,7 +217,7 @@ fn decisions(prelude: &mut Prelude) {
             s.timeout_s = unsigned(&c, "the time", seconds)?;
             Ok(s.clone())
         })
-        .def("check(query, comparison, threshold)", "A value that must be so: `check(\"if_oper_up\", \"==\", 1)`; at once, within 60 s.", |c: NativeCallContext, query: &str, comparison: &str, threshold: Dynamic| -> Out<Check> {
+        .def("check(query, comparison, threshold)", "A value that must be so: `check(\"ifOperStatus\", \"==\", 1)`; at once, within 60 s.", |c: NativeCallContext, query: &str, comparison: &str, threshold: Dynamic| -> Out<Check> {
             /// How long to wait for it.
             const WITHIN_S: u32 = 60;
             let Some(threshold) = crate::convert::number(&threshold) else {

@@ -204,7 +204,7 @@ pub(crate) fn series(port: &str, values: &[f64]) -> Series {
     let count = values.len() as u64;
     let at = |n: usize| Nanos(NOW.0 - (count - 1 - n as u64) * 30_000_000_000);
     Series {
-        metric: "if_oper_up".to_owned(),
+        metric: "ifOperStatus".to_owned(),
         labels: vec![("interface".to_owned(), port.to_owned())],
         points: values
             .iter()
