@@ -269,7 +269,7 @@ mod tests {
             ended.log = vec![line; 3];
         };
         let limits = Limits {
-            log_bytes: 2 * ENTRY_BYTES as u32,
+            log_bytes: 2 * u32::try_from(ENTRY_BYTES).unwrap(),
             ..Limits::of(Kind::Parser)
         };
         assert_eq!(judged_within(free, "parse", false, &limits).log.len(), 2);
