@@ -22,16 +22,3 @@ pub use trial::{CaseReport, Report, bless, described, difference, run};
 pub fn reference() -> String {
     script::reference()
 }
-
-/// The tables that the daemon asks for anyway, by their names in the MIB.
-#[must_use]
-pub fn built_in_table(name: &str) -> Option<contract::Oid> {
-    let oid = match name {
-        "ifTable" => "1.3.6.1.2.1.2.2",
-        "ifXTable" => "1.3.6.1.2.1.31.1.1",
-        "hrProcessorTable" => "1.3.6.1.2.1.25.3.3",
-        "hrStorageTable" => "1.3.6.1.2.1.25.2.3",
-        _ => return None,
-    };
-    oid.parse().ok()
-}

@@ -27,7 +27,7 @@ mod version;
 pub use capability::{beyond, in_plain_words};
 pub use golden::{CaseEnd, Difference, Golden, GoldenCall, differences, is_same};
 pub use keys::{PrivateKey, PublicKey};
-pub use manifest::{Collect, CollectWhat, Manifest};
+pub use manifest::{Collect, CollectWhat, Manifest, built_in_table};
 pub use matches::{DeviceAbout, Matches};
 pub use package::{PACKAGE_BYTES, Package, UNPACKED_BYTES};
 pub use problem::Problem;

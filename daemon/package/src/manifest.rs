@@ -28,6 +28,20 @@ const LAST_ORDER: u32 = 1_000_000;
 /// Tables that the daemon asks for anyway.
 const BUILT_IN_TABLES: [&str; 4] = ["ifTable", "ifXTable", "hrStorageTable", "hrProcessorTable"];
 
+/// Where a table that the daemon asks for anyway stands (IF-MIB,
+/// HOST-RESOURCES-MIB).
+#[must_use]
+pub fn built_in_table(name: &str) -> Option<Oid> {
+    let oid = match name {
+        "ifTable" => "1.3.6.1.2.1.2.2",
+        "ifXTable" => "1.3.6.1.2.1.31.1.1",
+        "hrStorageTable" => "1.3.6.1.2.1.25.2.3",
+        "hrProcessorTable" => "1.3.6.1.2.1.25.3.3",
+        _ => return None,
+    };
+    oid.parse().ok()
+}
+
 /// What a parser wants to be asked of the devices that it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collect {

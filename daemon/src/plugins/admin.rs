@@ -21,7 +21,7 @@ use package::{Package, SettingKind, SettingSchema};
 use serde_json::Value;
 
 use super::Plugins;
-use super::packages::{Examined, one_problem, plain, problems};
+use super::packages::{Examined, aside, one_problem, problems};
 use super::roster::Active;
 use crate::clock;
 use crate::failure::chain;
@@ -266,16 +266,15 @@ impl Plugins {
         version: &PluginVersion,
     ) -> Result<Package, PluginRefused> {
         let (store, digest) = (self.inner.store.clone(), version.digest);
-        let read = tokio::task::spawn_blocking(move || {
-            let bytes = store
-                .package(digest)
-                .map_err(|error| plain(format!("its package cannot be read: {error}")))?;
+        let read = aside(move || {
+            let bytes = store.package(digest);
+            let bytes = bytes.map_err(|error| {
+                package::Problem::new(format!("its package cannot be read: {error}"))
+            })?;
             Package::read(&bytes)
         });
-        let read = read
-            .await
-            .map_err(|_panicked| PluginRefused::Unavailable("a defect in sotpd".to_owned()))?;
-        read.map_err(|problem| PluginRefused::Unavailable(problem.message))
+        read.await?
+            .map_err(|problem| PluginRefused::Unavailable(problem.message))
     }
 
     async fn install_one(
@@ -286,17 +285,15 @@ impl Plugins {
     ) -> Result<PluginInstalled, PluginRefused> {
         self.host()?;
         let own = self.clone();
-        let examined = tokio::task::spawn_blocking(move || match from {
+        let examined = aside(move || match from {
             PluginSource::Uploaded(bytes) => own.examine(bytes),
             PluginSource::Bundled(id) => own.bundled_package(&id),
         });
-        let examined = examined
-            .await
-            .map_err(|_panicked| PluginRefused::Unavailable("a defect in sotpd".to_owned()))??;
+        let examined = examined.await??;
         let id = PluginName::new(&examined.package.manifest.id);
         let name = match name {
             Some(name) => name,
-            None => id.map_err(|why| one_problem(plain(why.to_string())))?,
+            None => id.map_err(|why| one_problem(package::Problem::new(why.to_string())))?,
         };
         if matches!(name.as_str(), "dev" | "bundled") || name.as_str().starts_with("dev.") {
             let why = "bundled, dev and what begins with dev. are no names for an installed plugin";
@@ -312,10 +309,7 @@ impl Plugins {
         let version = examined.version(now);
         let bytes = examined.bytes.clone();
         let (store, digest) = (self.inner.store.clone(), version.digest);
-        let written = tokio::task::spawn_blocking(move || store.put_package(&bytes, digest));
-        let written = written
-            .await
-            .map_err(|_panicked| PluginRefused::Unavailable("a defect in sotpd".to_owned()))?;
+        let written = aside(move || store.put_package(&bytes, digest)).await?;
         written.map_err(|error| PluginRefused::Unavailable(chain(&error)))?;
         let is_new = before.is_none();
         let record = match before {

@@ -254,14 +254,8 @@ impl Plugins {
         };
         let result = match trigger {
             Ok(trigger) => {
-                let input = RuleInput {
-                    rule_id: active.host_name.clone(),
-                    device: Some(self.seen(device)),
-                    at: clock::now().into(),
-                    trigger,
-                    state: Octets(before.clone()),
-                };
-                match self.call(&active, Call::Evaluate(input)).await {
+                let ask = self.evaluation(&active, device, trigger, before.clone());
+                match self.call(&active, ask).await {
                     Ok(Reply::Verdicts(output)) => Ok(output),
                     Ok(_) => Err(PluginError::Internal("it answered something else".into()).into()),
                     Err(failure) => Err(failure),
@@ -275,6 +269,23 @@ impl Plugins {
             result,
             before,
         }
+    }
+
+    /// The question to a rule about `device`.
+    pub(super) fn evaluation(
+        &self,
+        active: &Active,
+        device: &Device,
+        trigger: RuleTrigger,
+        state: Vec<u8>,
+    ) -> Call {
+        Call::Evaluate(RuleInput {
+            rule_id: active.host_name.clone(),
+            device: Some(self.seen(device)),
+            at: clock::now().into(),
+            trigger,
+            state: Octets(state),
+        })
     }
 
     pub(super) async fn windows(

@@ -72,26 +72,13 @@ impl Plugins {
     /// Brings up what `record` says: loads it and asks it what it does. It does
     /// not run yet.
     pub(super) async fn bring_up(&self, record: &PluginRecord) -> Result<Active, String> {
-        let store = self.inner.store.clone();
-        let digest = record.current.digest;
-        let read = tokio::task::spawn_blocking(move || {
-            let bytes = store
-                .package(digest)
-                .map_err(|error| format!("its package cannot be read: {error}"))?;
-            Package::read(&bytes).map_err(|problem| problem.message)
-        });
-        let package = read
-            .await
-            .map_err(|_panicked| "reading its package ended by a defect".to_owned())??;
-        let active = self
-            .load(
-                record.name.as_str(),
-                package,
-                &record.granted,
-                &record.settings,
-            )
-            .await;
-        active.map_err(|refused| match &refused {
+        let loading = async {
+            let package = self.package_of(&record.current).await?;
+            let (granted, settings) = (&record.granted, &record.settings);
+            self.load(record.name.as_str(), package, granted, settings)
+                .await
+        };
+        loading.await.map_err(|refused| match &refused {
             PluginRefused::Problems(problems) => {
                 let problems = problems.iter().map(in_one_line);
                 problems.collect::<Vec<_>>().join("; ")
@@ -199,9 +186,9 @@ impl Plugins {
     /// Reads the package that came with the daemon under this id.
     pub(super) fn bundled_package(&self, id: &str) -> Result<Examined, PluginRefused> {
         let name = model::PluginName::new(id);
-        let name = name.map_err(|why| one_problem(plain(why.to_string())))?;
+        let name = name.map_err(|why| one_problem(Problem::new(why.to_string())))?;
         let path = self.inner.bundled.join(format!("{name}.sotp-plugin"));
-        let bytes = read_bundled(&path).map_err(|why| one_problem(plain(why)))?;
+        let bytes = read_bundled(&path).map_err(|why| one_problem(Problem::new(why)))?;
         let package = Package::read(&bytes).map_err(one_problem)?;
         Ok(Examined {
             package,
@@ -245,7 +232,7 @@ fn code(main: &str, code: Vec<u8>) -> Result<Code, PluginRefused> {
         return Ok(Code::Component(code.into()));
     }
     let source = String::from_utf8(code)
-        .map_err(|_| one_problem(plain(format!("{main} is not UTF-8 text"))))?;
+        .map_err(|_| one_problem(Problem::new(format!("{main} is not UTF-8 text"))))?;
     Ok(Code::Script {
         file: main.to_owned(),
         source: source.into(),
@@ -319,7 +306,7 @@ fn fits(active: &Active) -> Result<(), PluginProblem> {
     );
     if !is_right {
         let why = format!("it is a {kind} by its manifest and describes something else");
-        return Err(of_problem(plain(why)));
+        return Err(of_problem(Problem::new(why)));
     }
     let selectors = active.judges().map(|judges| judges.selectors.clone());
     for selector in selectors.into_iter().flatten() {
@@ -338,12 +325,12 @@ fn fits(active: &Active) -> Result<(), PluginProblem> {
     Ok(())
 }
 
-pub(super) fn plain(message: String) -> Problem {
-    Problem {
-        place: None,
-        message,
-        hint: None,
-    }
+/// Runs what waits for the disk or computes for long where it holds nobody up.
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PluginRefused> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_panicked| PluginRefused::Unavailable("a defect in sotpd".to_owned()))
 }
 
 pub(super) fn of_problem(problem: Problem) -> PluginProblem {

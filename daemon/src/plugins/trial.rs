@@ -1,20 +1,20 @@
 //! Trying plugins: one that is being written, for one device and for a minute at
 //! a time; one that runs, by hand.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::{PluginRefused, PluginRun, PluginState, PluginStatus};
 use bytes::Bytes;
-use contract::{Answer, Ask, Call, Ended, Kind, ParserInput, Payload, Reply, RuleInput};
+use contract::{Answer, Ask, Call, Ended, Kind, ParserInput, Payload, Reply};
 use model::{Credential, Device, DeviceId, PluginName, PluginRecord, SnmpExtra};
 use package::{CollectWhat, Manifest, Package, SettingKind};
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use tokio::task::AbortHandle;
 
 use super::admin::{LEASE, figures_of};
-use super::packages::{one_problem, plain};
+use super::packages::{aside, one_problem};
 use super::reading::Asker;
 use super::roster::Active;
 use super::{Plugins, words};
@@ -46,13 +46,12 @@ impl Plugins {
         device: DeviceId,
         bytes: Bytes,
     ) -> Result<PluginRun, PluginRefused> {
-        let read = tokio::task::spawn_blocking(move || Package::read(&bytes)).await;
-        let read =
-            read.map_err(|_panicked| PluginRefused::Unavailable("a defect in sotpd".to_owned()))?;
+        let read = aside(move || Package::read(&bytes)).await?;
         let package = read.map_err(one_problem)?;
         may_be_tried(package.manifest.kind)?;
         let host_name = PluginName::new(&format!("dev.{name}"));
-        let host_name = host_name.map_err(|why| one_problem(plain(why.to_string())))?;
+        let host_name =
+            host_name.map_err(|why| one_problem(package::Problem::new(why.to_string())))?;
         let is_full = {
             let trials = self.trials_now();
             !trials.contains_key(&host_name) && trials.len() >= TRIALS
@@ -270,7 +269,7 @@ impl Plugins {
                 CollectWhat::Get(oids) => Ask::SnmpGet(oids.clone()),
                 CollectWhat::Walk(oid) => Ask::SnmpWalk(oid.clone()),
                 CollectWhat::Table(oid) => Ask::SnmpTable(oid.clone()),
-                CollectWhat::BuiltIn(name) => match built_in(name) {
+                CollectWhat::BuiltIn(name) => match package::built_in_table(name) {
                     Some(oid) => Ask::SnmpTable(oid),
                     None => continue,
                 },
@@ -336,14 +335,9 @@ impl Plugins {
         let what = "evaluate".to_owned();
         match self.windows(active, device.id).await {
             Ok(trigger) => {
-                let input = RuleInput {
-                    rule_id: active.host_name.clone(),
-                    device: Some(self.seen(device)),
-                    at: clock::now().into(),
-                    trigger,
-                    state: contract::Octets(self.state(active, device.id)),
-                };
-                let ended = self.call_whole(active, Call::Evaluate(input)).await;
+                let state = self.state(active, device.id);
+                let ask = self.evaluation(active, device, trigger, state);
+                let ended = self.call_whole(active, ask).await;
                 (what, ended)
             }
             Err(why) => {
@@ -423,18 +417,6 @@ fn asked(ended: &Ended) -> Option<Vec<Ask>> {
         Ok(Reply::Asks(asks) | Reply::Next(contract::Next::More(asks))) => Some(asks.clone()),
         _ => None,
     }
-}
-
-/// The tables that the daemon asks for anyway, by their names in the MIB.
-fn built_in(name: &str) -> Option<contract::Oid> {
-    let oid = match name {
-        "ifTable" => "1.3.6.1.2.1.2.2",
-        "ifXTable" => "1.3.6.1.2.1.31.1.1",
-        "hrProcessorTable" => "1.3.6.1.2.1.25.3.3",
-        "hrStorageTable" => "1.3.6.1.2.1.25.2.3",
-        _ => return None,
-    };
-    oid.parse().ok()
 }
 
 /// What one question is as an extra of a poll.

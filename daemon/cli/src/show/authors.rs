@@ -551,7 +551,7 @@ pub(super) async fn record(asked: &PluginRecord, client: &Client) -> Result<(), 
             CollectWhat::Get(oids) => ("get", oids.clone()),
             CollectWhat::Walk(oid) => ("walk", vec![oid.clone()]),
             CollectWhat::Table(oid) => ("table", vec![oid.clone()]),
-            CollectWhat::BuiltIn(name) => match author::built_in_table(name) {
+            CollectWhat::BuiltIn(name) => match package::built_in_table(name) {
                 Some(oid) => ("table", vec![oid]),
                 None => continue,
             },
