@@ -3,7 +3,7 @@
 //! what a bad one can do to the others, which is nothing.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -693,6 +693,19 @@ impl Hook {
         }
     }
 
+    /// Ends the server: from now on it refuses connections.
+    fn end(self) {
+        let port = self.port;
+        drop(self.posted);
+        // it ends with the first request that nobody hears of
+        eventually(10, "the end of the server", || {
+            match TcpStream::connect(("127.0.0.1", port)) {
+                Ok(mut stream) => Err(stream.write_all(b"GET / HTTP/1.0\r\n\r\n")),
+                Err(_refused) => Ok(()),
+            }
+        });
+    }
+
     fn next(&self, what: &str) -> String {
         let next = self.posted.recv_timeout(Duration::from_secs(60));
         next.unwrap_or_else(|_| panic!("{what}: nothing was posted"))
@@ -766,6 +779,25 @@ fn a_notifier_posts_what_fires_and_what_ends_and_its_secret_stays_one() {
         assert!(!seen.text().contains(TOKEN), "{path} shows the secret");
     }
     assert!(!daemon.log().contains(TOKEN), "the journal has the secret");
+
+    // what waits for a notifier that is removed is given up, and says so
+    hook.end();
+    set(&daemon, "counting", &json!({"until": 10_000})).expect("an alert again");
+    let waiting = |state: &str, why: &str| {
+        eventually(30, state, || {
+            let outbox = daemon.get(&format!("/api/v1/outbox?state={state}"));
+            let items = outbox["items"].as_array().cloned().unwrap_or_default();
+            let said = |one: &Value| one["last_error"].to_string().contains(why);
+            match items.iter().any(said) {
+                true => Ok(()),
+                false => Err(outbox),
+            }
+        });
+    };
+    waiting("queued", "refused");
+    let removed = daemon.try_request("DELETE", "/api/v1/plugins/webhook", None);
+    removed.unwrap().expect("remove");
+    waiting("parked", "the plugin webhook was removed");
 }
 
 #[test]

@@ -722,7 +722,7 @@ sections! {
             trusted_key(),
             0..=100,
             "each can make what runs here; few should"
-        ), restart;
+        );
         /// The packages that came with this daemon, to be installed by name. They
         /// need no signature: only root can write there.
         dir: PathBuf = ("/usr/share/sotp/plugins"), path(), restart;

@@ -35,7 +35,7 @@ const NAME_BYTES: usize = 200;
 
 /// Labels that the inventory gives to every series: a plugin that could set
 /// them could pass off one device's values as another's.
-pub const RESERVED_LABELS: [&str; 4] = ["device", "site", "tenant", "tag"];
+pub const RESERVED_LABELS: [&str; 5] = ["device", "id", "site", "tenant", "tag"];
 
 fn bad(message: impl Into<String>) -> Fault {
     Fault::new(FaultClass::BadResult, message)
@@ -324,15 +324,17 @@ mod tests {
 
     #[test]
     fn a_metric_neither_passes_for_a_built_in_one_nor_lies_about_its_device() {
-        let changed = |change: fn(&mut MetricDesc)| {
+        let changed = |change: &dyn Fn(&mut MetricDesc)| {
             let mut descriptor = descriptor();
             change(&mut descriptor.metrics[1]);
             metrics(&descriptor).unwrap_err().message
         };
-        assert!(changed(|m| m.name = "icmp_up".to_owned()).contains("by the daemon itself"));
-        assert!(changed(|m| m.labels[0] = "device".to_owned()).contains("inventory sets"));
-        assert!(changed(|m| m.name = "acme one".to_owned()).contains("no name of a metric"));
-        assert!(changed(|m| m.name = "acme_one".to_owned()).contains("twice"));
+        assert!(changed(&|m| m.name = "icmp_up".to_owned()).contains("by the daemon itself"));
+        for label in ["device", "id", "site", "tenant", "tag"] {
+            assert!(changed(&|m| m.labels[0] = label.to_owned()).contains("inventory sets"));
+        }
+        assert!(changed(&|m| m.name = "acme one".to_owned()).contains("no name of a metric"));
+        assert!(changed(&|m| m.name = "acme_one".to_owned()).contains("twice"));
     }
 
     #[test]

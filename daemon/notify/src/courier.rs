@@ -44,8 +44,8 @@ pub trait Courier: Send + Sync + 'static {
 
 /// Deliveries of one lane that are looked at for the next one.
 const LOOK: usize = 64;
-/// A courier that takes longer is not waited for: it has limits of its own, and
-/// they are shorter.
+/// A courier that takes longer is not waited for, and is tried again: it goes on
+/// with what was not taken yet.
 const CARRY_AT_MOST: Duration = Duration::from_secs(180);
 /// The time that a delivery in hand has after the stop.
 const CARRY_GRACE: Duration = Duration::from_secs(10);

@@ -106,6 +106,8 @@ impl api::Plugins for Plugins {
                 .remove_plugin(&by, &name, expected, clock::now())
                 .await?;
             plugins.put_out(name.as_str());
+            // what waits for it is given up now, not at its next try
+            plugins.notifiers_changed();
             Ok(())
         })
     }

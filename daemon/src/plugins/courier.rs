@@ -12,7 +12,9 @@ use std::time::Duration;
 use api::PluginRefused;
 use contract::{Call, HttpRequest, HttpResponse, Kind, Notification, Octets, Phase, Reply};
 use fetch::Guard;
-use model::{Channel, Delivery, NotificationEvent, OutboxId, Rule, SecretName, Severity};
+use model::{
+    Channel, Delivery, NotificationEvent, OutboxId, PluginName, Rule, SecretName, Severity,
+};
 use notify::Carried;
 use package::{Manifest, SettingKind};
 use tokio::sync::watch;
@@ -56,9 +58,7 @@ impl Plugins {
             .find(plugin)
             .filter(|a| a.manifest.kind == Kind::Notifier);
         let Some(active) = active else {
-            return later(format!(
-                "the plugin {plugin} is not running: sotp plugin ls"
-            ));
+            return self.nobody_to_carry(plugin);
         };
         let notification = self.notification(delivery, rule);
         let requests = match self.call(active, Call::Render(notification.clone())).await {
@@ -106,6 +106,21 @@ impl Plugins {
         }
         self.note_taken(delivery.id, None);
         Carried::Taken
+    }
+
+    /// What becomes of a delivery whose notifier does not run: it waits for one
+    /// that may come back.
+    fn nobody_to_carry(&self, plugin: &str) -> Carried {
+        let installed = self.inner.store.plugins();
+        let is_installed = PluginName::new(plugin).is_ok_and(|name| installed.contains_key(&name));
+        match is_installed {
+            true => later(format!(
+                "the plugin {plugin} is not running: sotp plugin ls"
+            )),
+            false => Carried::Never {
+                why: format!("the plugin {plugin} was removed"),
+            },
+        }
     }
 
     /// A setting that names a secret names one that is there: what is given in

@@ -240,9 +240,7 @@ impl Plugins {
         host.activate(&name, active.generation);
         self.broken().remove(&name);
         if active.manifest.kind == Kind::Notifier {
-            self.inner
-                .notifiers_changed
-                .send_modify(|count| *count += 1);
+            self.notifiers_changed();
         }
         let before = self.roster().find(&name).cloned();
         self.change(|roster| roster.with(active));
@@ -259,6 +257,12 @@ impl Plugins {
         }
         self.services_granted().remove(name);
         self.broken().remove(name);
+    }
+
+    /// What waits for notifiers deserves a try.
+    fn notifiers_changed(&self) {
+        let changed = &self.inner.notifiers_changed;
+        changed.send_modify(|count| *count += 1);
     }
 
     fn change(&self, change: impl FnOnce(&Roster) -> Roster) {
@@ -465,7 +469,8 @@ impl Plugins {
             return;
         };
         // a grant is what an administrator does, and brings it up
-        let may = package::beyond(&record.current.asks, &record.granted) == Capabilities::default();
+        let beyond = package::beyond(&record.current.asks, &record.considered);
+        let may = beyond == Capabilities::default();
         if !may || self.roster().find(name).is_some() || !self.broken().contains_key(name) {
             return;
         }
