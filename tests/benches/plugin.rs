@@ -220,7 +220,7 @@ async fn through_the_boundary(host: &Host, call: &Call) -> Through {
     let good = |ended: &Ended| assert!(ended.result.is_ok(), "{:?}", ended.result);
     // warm
     for _ in 0..1_000 {
-        good(&host.call("ports", call.clone()).await);
+        good(&host.call("ports", call).await);
     }
     let (began, own, child) = (Instant::now(), own_cpu(), cpu_of(pid));
     let mut going = JoinSet::new();
@@ -229,7 +229,7 @@ async fn through_the_boundary(host: &Host, call: &Call) -> Through {
         going.spawn(async move {
             let mut calls = 0_u32;
             while began.elapsed() < SPAN {
-                let ended = host.call("ports", call.clone()).await;
+                let ended = host.call("ports", &call).await;
                 assert!(ended.result.is_ok(), "{:?}", ended.result);
                 calls += 1;
             }
@@ -350,7 +350,7 @@ async fn many(report: &mut Report, folder: &Path, component: &Arc<[u8]>) {
         let name = format!("ports-{number}");
         let loaded = host.load(&name, load(variant)).await.expect("the guest");
         host.activate(&name, loaded.generation);
-        let ended = host.call(&name, table()).await;
+        let ended = host.call(&name, &table()).await;
         assert!(ended.result.is_ok(), "{:?}", ended.result);
     }
     let more = resident_of(std::process::id()) - own + resident_of(pid) - child;
@@ -408,7 +408,7 @@ async fn reload(report: &mut Report, folder: &Path, component: &Arc<[u8]>) {
         going.spawn(async move {
             let mut lost = 0;
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let ended = host.call("ports", varbinds()).await;
+                let ended = host.call("ports", &varbinds()).await;
                 lost += u32::from(ended.result.is_err());
             }
             lost

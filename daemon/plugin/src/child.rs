@@ -392,7 +392,7 @@ impl Host {
             let message = format!("it waited {} s for a free thread", LONGEST_WAIT.as_secs());
             return self.refuse(&call.frame, Fault::new(FaultClass::Busy, message));
         }
-        let wire: WireCall = match call.frame.read() {
+        let wire: WireCall<Call> = match call.frame.read() {
             Ok(wire) => wire,
             Err(why) => return self.refuse(&call.frame, Fault::new(FaultClass::HostDied, why)),
         };

@@ -364,7 +364,7 @@ impl Ticket {
     }
 
     /// Makes the call and waits for what comes of it.
-    async fn make(&mut self, call: Call, now: Nanos, recording: Option<Recording>) -> Ended {
+    async fn make(&mut self, call: &Call, now: Nanos, recording: Option<Recording>) -> Ended {
         let function = call.function();
         let began = Instant::now();
         let answers = match self.register(call, now, recording) {
@@ -395,7 +395,7 @@ impl Ticket {
     /// now.
     fn register(
         &mut self,
-        call: Call,
+        call: &Call,
         now: Nanos,
         recording: Option<Recording>,
     ) -> Result<oneshot::Receiver<Answer>, Failure> {
@@ -665,9 +665,9 @@ impl Host {
         }
     }
 
-    pub(crate) async fn make_call(&self, name: &str, call: Call) -> Ended {
+    pub(crate) async fn make_call(&self, name: &str, call: &Call) -> Ended {
         let shared = self.shared();
-        let mut ticket = match Ticket::of_name(shared, name, &call) {
+        let mut ticket = match Ticket::of_name(shared, name, call) {
             Ok(ticket) => ticket,
             Err(fault) => {
                 let failure = Failure::from(fault);
@@ -693,7 +693,7 @@ impl Host {
             settings: replay.settings,
             host: replay.host,
         };
-        ticket.make(replay.call, replay.now, Some(recording)).await
+        ticket.make(&replay.call, replay.now, Some(recording)).await
     }
 
     pub(crate) fn figures_of(&self, name: &str) -> Figures {

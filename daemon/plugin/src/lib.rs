@@ -245,7 +245,7 @@ impl Host {
 
     /// Calls the active generation of `name`. A call that is in flight when the
     /// host dies is made once more: plugins change nothing, so it may.
-    pub async fn call(&self, name: &str, call: Call) -> Ended {
+    pub async fn call(&self, name: &str, call: &Call) -> Ended {
         self.make_call(name, call).await
     }
 

@@ -7,7 +7,7 @@
 
 use std::io::{self, Read};
 
-use contract::{Call, Fault, Grants, HostAnswer, HostAsk, Kind, Limits, Nanos, Settings};
+use contract::{Fault, Grants, HostAnswer, HostAsk, Kind, Limits, Nanos, Settings};
 use serde::{Deserialize, Serialize};
 
 /// Both sides must have the same; a package may be upgraded under a daemon that
@@ -28,6 +28,9 @@ pub(crate) const LOADED: usize = 8 << 20;
 
 /// Bytes of a question.
 pub(crate) const ASK: usize = 64 << 10;
+
+/// Bytes that a frame has room for before it grows: most are shorter.
+const ROOM: usize = 4 << 10;
 
 /// What a frame is. To the host.
 pub(crate) mod to_host {
@@ -92,10 +95,11 @@ pub(crate) struct Recording {
 
 /// A call; the generation stands in the head.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct WireCall {
+pub(crate) struct WireCall<C> {
     pub(crate) now: Nanos,
     pub(crate) recording: Option<Recording>,
-    pub(crate) call: Call,
+    /// A [`contract::Call`], which is only looked at where it is sent.
+    pub(crate) call: C,
 }
 
 /// The answer to a question of a call.
@@ -115,7 +119,8 @@ pub(crate) struct Head {
 ///
 /// Says that it cannot be written as postcard, or is longer than `limit`.
 pub(crate) fn frame<T: Serialize>(head: Head, body: &T, limit: usize) -> Result<Vec<u8>, String> {
-    let mut bytes = vec![0; HEAD];
+    let mut bytes = Vec::with_capacity(ROOM);
+    bytes.resize(HEAD, 0);
     bytes[4] = head.tag;
     bytes[5..13].copy_from_slice(&head.id.to_le_bytes());
     bytes[13..HEAD].copy_from_slice(&head.generation.to_le_bytes());

@@ -110,7 +110,7 @@ impl Here {
     }
 
     async fn call(&self, name: &str, text: &str) -> String {
-        said(&self.host.call(name, parse(text)).await)
+        said(&self.host.call(name, &parse(text)).await)
     }
 
     fn kill(&self) {
@@ -137,13 +137,11 @@ async fn a_plugin_is_loaded_called_and_counted() {
     let figures = here.host.figures("p");
     assert_eq!((figures.calls, figures.failures), (1, Vec::new()));
     assert!(here.call("q", "x").await.contains("no plugin is called"));
-    let other = here.host.call(
-        "p",
-        Call::Start {
-            device: Device::default(),
-        },
-    );
-    assert!(said(&other.await).contains("it is a parser"));
+    let start = Call::Start {
+        device: Device::default(),
+    };
+    let other = here.host.call("p", &start).await;
+    assert!(said(&other).contains("it is a parser"));
     here.host.unload("p");
     assert!(here.call("p", "x").await.contains("no plugin is called"));
     here.until("a figure", |host| host.host_figures().resident > 0)
@@ -151,7 +149,7 @@ async fn a_plugin_is_loaded_called_and_counted() {
     here.host.stop().await;
     assert_eq!(here.host.host_figures().pid, None);
     assert_eq!(
-        class(&here.host.call("p", parse("x")).await),
+        class(&here.host.call("p", &parse("x")).await),
         Some(FaultClass::Load)
     );
 }
@@ -233,7 +231,7 @@ async fn a_slow_plugin_leaves_a_thread_to_others_and_a_full_queue_says_so() {
     let calls: Vec<_> = (0..20)
         .map(|_| {
             let host = here.host.clone();
-            tokio::spawn(async move { class(&host.call("slow", parse("")).await) })
+            tokio::spawn(async move { class(&host.call("slow", &parse("")).await) })
         })
         .collect();
     here.until("full", |host| host.host_figures().in_flight >= 14)
@@ -263,7 +261,7 @@ async fn calls_under_way_when_the_host_is_killed_are_made_again() {
             let (host, done) = (here.host.clone(), Arc::clone(&done));
             tokio::spawn(async move {
                 let name = if n % 2 == 0 { "p" } else { "q" };
-                let ended = host.call(name, parse("x")).await;
+                let ended = host.call(name, &parse("x")).await;
                 done.fetch_add(1, Ordering::Relaxed);
                 said(&ended)
             })
@@ -293,10 +291,10 @@ async fn a_call_that_kills_the_host_twice_fails_and_pauses_its_plugin_alone() {
     let others: Vec<_> = (0..40)
         .map(|_| {
             let host = here.host.clone();
-            tokio::spawn(async move { said(&host.call("p", parse("")).await) })
+            tokio::spawn(async move { said(&host.call("p", &parse("")).await) })
         })
         .collect();
-    let ended = here.host.call("poison", parse("poison")).await;
+    let ended = here.host.call("poison", &parse("poison")).await;
     assert_eq!(
         class(&ended),
         Some(FaultClass::HostDied),
@@ -330,7 +328,7 @@ async fn a_call_that_hangs_in_the_host_is_ended_from_outside() {
     let mut load = fake("sleeps 600000");
     load.limits.wall_ms = 100;
     here.load("hangs", load).await;
-    let ended = here.host.call("hangs", parse("")).await;
+    let ended = here.host.call("hangs", &parse("")).await;
     assert_eq!(class(&ended), Some(FaultClass::HostDied));
     assert!(said(&ended).contains("hangs"), "{}", said(&ended));
 }
@@ -348,7 +346,7 @@ async fn no_call_is_lost_or_answered_by_another_version_while_it_is_reloaded() {
                 let mut calls = 0;
                 while stop.load(Ordering::SeqCst) == 0 {
                     let least = newest.load(Ordering::SeqCst);
-                    let answer = said(&host.call("p", parse("")).await);
+                    let answer = said(&host.call("p", &parse("")).await);
                     let version: usize = answer.parse().unwrap_or_else(|_| panic!("{answer}"));
                     assert!(version >= least, "{version} after {least}");
                     calls += 1;
@@ -382,7 +380,7 @@ async fn a_host_that_was_taken_over_is_killed_and_hurts_nobody() {
     ] {
         let here = started(evil, 2, 100).await;
         here.load("p", fake("echoes")).await;
-        let ended = here.host.call("p", parse("x")).await;
+        let ended = here.host.call("p", &parse("x")).await;
         assert!(ended.result.is_err(), "{evil}");
         here.until(evil, |host| host.host_figures().restarts > 0)
             .await;
@@ -407,7 +405,8 @@ async fn a_host_that_asks_more_than_its_calls_may_is_killed() {
 async fn a_call_that_nobody_waits_for_is_forgotten() {
     let here = usual().await;
     here.load("p", fake("sleeps 50")).await;
-    let call = here.host.call("p", parse(""));
+    let slow = parse("");
+    let call = here.host.call("p", &slow);
     assert!(
         tokio::time::timeout(Duration::from_millis(5), call)
             .await
@@ -513,9 +512,9 @@ async fn a_component_is_compiled_once_and_a_damaged_file_is_compiled_again() {
     here.kill();
     here.until("started again", |host| host.host_figures().restarts == 1)
         .await;
-    let honest = here.host.call("c", source("honest", "7")).await;
+    let honest = here.host.call("c", &source("honest", "7")).await;
     assert!(matches!(honest.result, Ok(Reply::Output(_))), "{honest:?}");
-    let endless = here.host.call("c", source("loop", "")).await;
+    let endless = here.host.call("c", &source("loop", "")).await;
     assert_eq!(class(&endless), Some(FaultClass::Cpu), "{endless:?}");
     let figures = here.host.host_figures();
     assert_eq!(
@@ -556,7 +555,7 @@ async fn a_script_runs_in_the_sandbox_and_its_mistakes_have_a_place() {
     let endless =
         "fn describe() { gauge(\"acme_x\", \"\", \"x\", []); }\nfn parse(input) {\n  loop { }\n}";
     here.load("s", script(endless)).await;
-    let ended = here.host.call("s", parse("x")).await;
+    let ended = here.host.call("s", &parse("x")).await;
     assert!(matches!(class(&ended), Some(FaultClass::Cpu)), "{ended:?}");
     assert_eq!(here.host.host_figures().restarts, 0);
 }

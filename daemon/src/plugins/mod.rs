@@ -297,7 +297,7 @@ impl Plugins {
         let Some(host) = &self.inner.host else {
             return Err(Fault::new(FaultClass::HostDied, "plugins do not run here").into());
         };
-        let ended = host.call(&active.host_name, call).await;
+        let ended = host.call(&active.host_name, &call).await;
         let reply = ended.result?;
         if !ended.kv.is_empty() && active.only.is_none() {
             self.keep_values(active, ended.kv).await?;

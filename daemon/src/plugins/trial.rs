@@ -355,7 +355,7 @@ impl Plugins {
 
     pub(super) async fn call_whole(&self, active: &Active, call: Call) -> Ended {
         match &self.inner.host {
-            Some(host) => host.call(&active.host_name, call).await,
+            Some(host) => host.call(&active.host_name, &call).await,
             None => Ended {
                 result: Err(contract::Fault::new(
                     contract::FaultClass::HostDied,
