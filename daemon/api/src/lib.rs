@@ -34,6 +34,7 @@ mod idempotency;
 mod import;
 mod installed;
 mod interfaces;
+mod json_numbers;
 mod leftover;
 mod me;
 mod metrics;
