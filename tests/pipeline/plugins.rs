@@ -307,7 +307,22 @@ fn who_writes_a_plugin_gets_from_nothing_to_a_metric_on_the_screen() {
         let (code, said) = terminal.sotp("plugin test acme-ups");
         assert_eq!(code, 1, "{said}");
         assert!(said.contains(expected), "{to}: {said}");
+        // a plugin that breaks is not what is expected from now on
+        let (code, said) = terminal.sotp("plugin test acme-ups --bless");
+        assert_eq!(code, 1, "{said}");
     }
+    edit("main.rhai", &|_| good.clone());
+    terminal.good("plugin test acme-ups");
+    edit("plugin.toml", &|text| {
+        format!("{text}[[collect]]\nname = \"other\"\nwalk = \"1.3.6.1.4.1.99999\"\n")
+    });
+    let tried = terminal.good(&format!(
+        "{socket} plugin dev acme-ups --device ups1 --once"
+    ));
+    assert!(
+        tried.contains("acme_ups_charge_ratio") && tried.contains("snmp:other: the device has"),
+        "{tried}"
+    );
     let _ = writeln!(std::io::stderr(), "{}", terminal.transcript);
 }
 

@@ -44,6 +44,13 @@ impl CaseReport {
     pub fn is_good(&self) -> bool {
         self.problems.is_empty() && self.ends.iter().all(|end| *end == CaseEnd::Passed)
     }
+
+    /// Whether a call broke a rule or a limit, which nobody expects of a plugin.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        let mut came = self.came.iter();
+        came.any(|came| matches!(came, Err(Failure::Fault(_))))
+    }
 }
 
 impl Report {

@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use author::{Language, Painter};
-use contract::{Answer, Ask, Call, Failure, ParserInput, Payload};
-use package::{CaseEnd, CollectWhat, Golden, GoldenCall, Package, PrivateKey, Problem, PublicKey};
+use contract::{Answer, Ask, Call, Failure, Kind, ParserInput, Payload};
+use package::{
+    CaseEnd, CollectWhat, Golden, GoldenCall, Manifest, Package, PrivateKey, Problem, PublicKey,
+};
 use serde_json::{Value, json};
 
 use crate::client::{Client, segment};
@@ -161,7 +163,8 @@ fn test_once(folder: &Path, case: Option<&str>, bless: bool, painter: Painter) -
             .golden
             .iter()
             .find(|golden| golden.name == case.name);
-        let is_written = bless && !case.is_good() && case.problems.is_empty();
+        // that it breaks is nothing to be kept
+        let is_written = bless && !case.is_good() && case.problems.is_empty() && !case.is_broken();
         if let Some(golden) = golden.filter(|_| is_written) {
             let blessed = author::bless(golden, case);
             let path = folder.join("golden").join(format!("{}.json", case.name));
@@ -522,7 +525,7 @@ pub(super) async fn record(asked: &PluginRecord, client: &Client) -> Result<(), 
     let manifest = manifest.map_err(|source| {
         Trouble::local(format!("read {}/plugin.toml", asked.dir.display()), source)
     })?;
-    let manifest = package::Manifest::parse("plugin.toml", &manifest);
+    let manifest = Manifest::parse("plugin.toml", &manifest);
     let manifest = manifest.map_err(|list| {
         let painter = Painter { colours: false };
         Trouble::Partly(problems(&list, &asked.dir, painter).text)
@@ -722,7 +725,27 @@ async fn send(
     let run = client.put_bytes(&path, bytes).await?.body;
     *name = Some(id);
     let metrics = metrics_of(package).await;
-    show_run(&run, Some(dir), &metrics, output)
+    let shown = show_run(&run, Some(dir), &metrics, output);
+    for source in not_there(&package.manifest, &run) {
+        talk(&format!(
+            "{source}: the device has nothing there, so the plugin was not called for it"
+        ));
+    }
+    shown
+}
+
+/// What a parser is called for, and was not.
+fn not_there(manifest: &Manifest, run: &Value) -> Vec<String> {
+    let calls = run.get("calls").and_then(Value::as_array);
+    let called = |source: &str| {
+        let mut calls = calls.into_iter().flatten();
+        calls.any(|call| text(call, "/what") == source)
+    };
+    let sources = manifest.collect.iter();
+    let sources = sources.map(|collect| format!("snmp:{}", collect.name));
+    sources
+        .filter(|source| manifest.kind == Kind::Parser && !called(source))
+        .collect()
 }
 
 /// The names of the metrics that a plugin says it measures; none if it does not
