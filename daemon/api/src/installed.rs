@@ -67,12 +67,14 @@ pub trait Plugins: Send + Sync + 'static {
 
     /// Says what one may do, in the place of what it might before; `None`:
     /// everything that it (or the version of it that waits) asks for. A version
-    /// that waits and asks for no more than that takes its place.
+    /// that waits and asks for no more than that takes its place. `expected`: the
+    /// revision that the caller has seen; `None`: whatever is there.
     fn grant(
         &self,
         by: By,
         name: &PluginName,
         capabilities: Option<Capabilities>,
+        expected: Option<u64>,
     ) -> Later<Result<PluginStatus, PluginRefused>>;
 
     /// Says whether one may run.

@@ -410,17 +410,23 @@ pub(crate) async fn remove_plugin(
 /// Says what a plugin may do.
 ///
 /// In the place of what it might do before. A version that waits for it takes
-/// the place of the one that runs.
+/// the place of the one that runs. Whoever grants all that is asked for sends the
+/// ETag of what they read, so that a version that came meanwhile gets nothing
+/// unseen.
 #[utoipa::path(
     post,
     path = "/plugins/{name}/grant",
     tag = "plugins",
-    params(("name" = String, Path, description = "The plugin's name")),
+    params(
+        ("name" = String, Path, description = "The plugin's name"),
+        ("If-Match" = Option<String>, Header, description = "The revision that is meant, if only that one is"),
+    ),
     request_body = GrantBody,
     responses(
         (status = 200, description = "The plugin as it is now", body = PluginView, headers(("ETag" = String, description = "Its revision"))),
         (status = 403, description = "You may not do this for the whole appliance"),
         (status = 404, description = "There is no such plugin"),
+        (status = 412, description = "The plugin was changed meanwhile"),
         (status = 422, description = "The body has mistakes: all are named"),
     )
 )]
@@ -428,15 +434,20 @@ pub(crate) async fn grant_plugin(
     State(api): State<Api>,
     Path(asked): Path<String>,
     caller: Caller,
+    headers: HeaderMap,
     uri: Uri,
     Json(body): Json,
 ) -> Result<Response, Problem> {
     query::none(&uri)?;
     caller.need_everywhere(Permission::PluginsGrant)?;
     let plugins = looked_after(&api)?;
-    let name = find(&*plugins, &asked)?.record.name.clone();
+    let record = find(&*plugins, &asked)?.record;
     let capabilities = read_grant(&body)?;
-    let status = done(plugins.grant(caller.by(), &name, capabilities)).await?;
+    let expected = match headers.contains_key(header::IF_MATCH) {
+        true => require_match(&headers, record.revision)?,
+        false => None,
+    };
+    let status = done(plugins.grant(caller.by(), &record.name, capabilities, expected)).await?;
     caller.did("plugin granted", &asked);
     Ok(shown(StatusCode::OK, &status))
 }

@@ -117,9 +117,10 @@ impl api::Plugins for Plugins {
         by: By,
         name: &PluginName,
         capabilities: Option<Capabilities>,
+        expected: Option<u64>,
     ) -> Later<Result<PluginStatus, PluginRefused>> {
         let (plugins, name) = (self.clone(), name.clone());
-        Box::pin(async move { plugins.grant_one(by, &name, capabilities).await })
+        Box::pin(async move { plugins.grant_one(by, &name, capabilities, expected).await })
     }
 
     fn enable(
@@ -363,6 +364,7 @@ impl Plugins {
         by: By,
         name: &PluginName,
         capabilities: Option<Capabilities>,
+        expected: Option<u64>,
     ) -> Result<PluginStatus, PluginRefused> {
         let change = |record: &mut PluginRecord| {
             let wanted = record.waiting.as_ref().unwrap_or(&record.current);
@@ -382,7 +384,7 @@ impl Plugins {
                 record.previous = Some(current);
             }
         };
-        self.change_one(by, name, None, "plugin.grant", change)
+        self.change_one(by, name, expected, "plugin.grant", change)
             .await
     }
 

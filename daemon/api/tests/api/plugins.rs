@@ -252,9 +252,11 @@ impl Plugins for FakePlugins {
         _by: By,
         name: &PluginName,
         capabilities: Option<Capabilities>,
+        expected: Option<u64>,
     ) -> Later<Result<PluginStatus, PluginRefused>> {
         let what = capabilities.map_or("all".to_owned(), |given| format!("{:?}", given.0));
-        self.answer(format!("grant {name} {what}"), self.status())
+        let seen = expected.map_or(String::new(), |revision| format!(" at {revision}"));
+        self.answer(format!("grant {name} {what}{seen}"), self.status())
     }
 
     fn enable(
@@ -592,6 +594,12 @@ async fn what_is_granted_is_said_in_full() {
     api.post(&path, &more).await.expect(200);
     let nothing = json!({"capabilities": {}});
     api.post(&path, &nothing).await.expect(200);
+    let seen = async |tag: &str| {
+        let headers = [("content-type", "application/json"), ("if-match", tag)];
+        api.ask("POST", &path, &headers, br#"{"all": true}"#).await
+    };
+    seen("\"4\"").await.expect(200);
+    seen("\"3\"").await.expect(412);
     assert_eq!(
         api.done(),
         [
@@ -599,6 +607,7 @@ async fn what_is_granted_is_said_in_full() {
             r#"grant acme-ups {"http": {"https://a.example/*"}, "kv": {}}"#,
             r#"grant acme-ups {"limits": {"memory_mib=128"}}"#,
             "grant acme-ups {}",
+            "grant acme-ups all at 4",
         ]
     );
     for (body, place) in [
