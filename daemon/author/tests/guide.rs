@@ -14,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use author::{Language, Painter, start};
+use contract::Kind;
 
 fn root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -79,13 +80,24 @@ fn every_plugin_that_comes_with_the_daemon_gives_what_its_golden_cases_say() {
 
 #[test]
 fn what_new_writes_is_green_at_once() {
-    for language in [Language::Rhai, Language::Rust] {
+    let scripts = Kind::ALL.map(|kind| (kind, Language::Rhai));
+    let crates = [Kind::Parser, Kind::Rule].map(|kind| (kind, Language::Rust));
+    for (kind, language) in scripts.into_iter().chain(crates) {
         let folder = tempfile::tempdir().unwrap();
         let new = folder.path().join("acme.ups-2");
         let began = std::time::Instant::now();
-        start("acme.ups-2", language, &new).unwrap();
+        start("acme.ups-2", kind, language, &new).unwrap();
+        let manifest = fs::read_to_string(new.join("plugin.toml")).unwrap();
+        let (id, word) = ("id = \"acme.ups-2\"", format!("kind = \"{kind}\""));
+        assert!(
+            manifest.contains(id) && manifest.contains(&word),
+            "{manifest}"
+        );
         assert_well(&new);
-        println!("{language:?}: green after {:.0?}", began.elapsed());
+        println!(
+            "{kind} in {language:?}: green after {:.0?}",
+            began.elapsed()
+        );
     }
 }
 

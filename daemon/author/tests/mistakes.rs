@@ -14,7 +14,7 @@ const PLAIN: Painter = Painter { colours: false };
 /// A new plugin with `from` in its source replaced by `to`.
 fn spoilt(folder: &Path, language: Language, from: &str, to: &str) -> PathBuf {
     let at = folder.join("acme-ups");
-    start("acme-ups", language, &at).unwrap();
+    start("acme-ups", contract::Kind::Parser, language, &at).unwrap();
     let source = at.join(match language {
         Language::Rhai => "main.rhai",
         Language::Rust => "src/lib.rs",

@@ -12,7 +12,7 @@ pub(crate) use access::{
     Admin, Audit, AuditFilters, Context, ExportFormat, Limit, Login, Password, Policy, Secrets,
     Sessions, Setup, TenantFields, Tenants, Tokens, TokensAdd, Totp, UserFields, Users,
 };
-pub(crate) use plugin::{Lang, Plugin, PluginKey, PluginRecord, PluginTest};
+pub(crate) use plugin::{KindOfPlugin, Lang, Plugin, PluginKey, PluginRecord, PluginTest};
 
 pub(crate) use kept::{Asked, Backup, Metrics, MetricsExport, MetricsGet, Opened, S3, TableFormat};
 

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 pub(crate) enum Plugin {
     /// Begins one, with a test that passes
     #[command(
-        after_help = "Examples:\n  sotp plugin new acme-ups\n  sotp plugin new acme-ups --lang rust\n\nThen: cd acme-ups; sotp plugin test --watch"
+        after_help = "Examples:\n  sotp plugin new acme-ups\n  sotp plugin new acme-ups --lang rust\n  sotp plugin new acme-chat --kind notifier\n\nThen: cd acme-ups; sotp plugin test --watch"
     )]
     New {
         /// Its id: a-z, 0-9, - and .; fixed for ever
@@ -16,6 +16,9 @@ pub(crate) enum Plugin {
         /// In what it is written
         #[arg(long, value_enum, default_value_t = Lang::Rhai)]
         lang: Lang,
+        /// What it does
+        #[arg(long, value_enum, default_value_t = KindOfPlugin::Parser)]
+        kind: KindOfPlugin,
         /// Where; by default in a directory of its name
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
@@ -207,6 +210,21 @@ pub(crate) enum Plugin {
         /// The alert's number
         alert: u64,
     },
+}
+
+/// What a plugin does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KindOfPlugin {
+    /// Reads what devices answer
+    Parser,
+    /// Says what devices are asked
+    Poller,
+    /// Judges what was measured, and fires alerts
+    Rule,
+    /// Takes alerts elsewhere, by HTTP
+    Notifier,
+    /// Plans a repair
+    Remediation,
 }
 
 /// In what a plugin is written.

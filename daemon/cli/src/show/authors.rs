@@ -14,7 +14,7 @@ use package::{
 use serde_json::{Value, json};
 
 use crate::client::{Client, segment};
-use crate::command::{Lang, Plugin, PluginKey, PluginRecord, PluginTest};
+use crate::command::{KindOfPlugin, Lang, Plugin, PluginKey, PluginRecord, PluginTest};
 use crate::error::Trouble;
 use crate::input;
 use crate::output::{Output, safe, talk};
@@ -52,7 +52,12 @@ pub(super) fn is_local(words: &Plugin) -> bool {
 
 pub(super) async fn run(words: &Plugin, output: &Output) -> Result<ExitCode, Trouble> {
     match words {
-        Plugin::New { id, lang, dir } => begin(id, *lang, dir.as_deref()).map(|()| done(true)),
+        Plugin::New {
+            id,
+            lang,
+            kind,
+            dir,
+        } => begin(id, *kind, *lang, dir.as_deref()).map(|()| done(true)),
         Plugin::Test(asked) => test(asked, output).await.map(done),
         Plugin::Lint { dir } => lint(dir, output).await.map(done),
         Plugin::Pack {
@@ -105,13 +110,20 @@ fn failed(problem: Problem) -> Trouble {
     Trouble::Partly(format!("{}{hint}", problem.message))
 }
 
-fn begin(id: &str, lang: Lang, dir: Option<&Path>) -> Result<(), Trouble> {
+fn begin(id: &str, kind: KindOfPlugin, lang: Lang, dir: Option<&Path>) -> Result<(), Trouble> {
     let language = match lang {
         Lang::Rhai => Language::Rhai,
         Lang::Rust => Language::Rust,
     };
+    let kind = match kind {
+        KindOfPlugin::Parser => Kind::Parser,
+        KindOfPlugin::Poller => Kind::Poller,
+        KindOfPlugin::Rule => Kind::Rule,
+        KindOfPlugin::Notifier => Kind::Notifier,
+        KindOfPlugin::Remediation => Kind::Remediation,
+    };
     let folder = dir.map_or_else(|| PathBuf::from(id), Path::to_owned);
-    let started = author::start(id, language, &folder).map_err(failed)?;
+    let started = author::start(id, kind, language, &folder).map_err(failed)?;
     for file in &started.files {
         talk(&format!("  {}", file.display()));
     }
