@@ -133,13 +133,7 @@ pub(crate) fn supervise(shared: &Arc<Shared>, first: oneshot::Sender<Result<(), 
     while !lock(&shared.state).stopping {
         let began = Instant::now();
         match Process::start(shared) {
-            Ok(process) => {
-                if let Some(first) = first.take() {
-                    // nobody waits any more: the host is dropped, which is seen
-                    let _gone = first.send(Ok(()));
-                }
-                serve(shared, process);
-            }
+            Ok(process) => serve(shared, process, first.take()),
             Err(why) => {
                 if let Some(first) = first.take() {
                     let message = format!("cannot start the plugin host: {why}");
@@ -159,8 +153,13 @@ pub(crate) fn supervise(shared: &Arc<Shared>, first: oneshot::Sender<Result<(), 
     shared.ended();
 }
 
-/// Serves calls until the process dies.
-fn serve(shared: &Arc<Shared>, process: Process) {
+/// Serves calls until the process dies; tells `first`, who waits for it, that it
+/// is there.
+fn serve(
+    shared: &Arc<Shared>,
+    process: Process,
+    first: Option<oneshot::Sender<Result<(), Fault>>>,
+) {
     let Process {
         mut child,
         stream,
@@ -181,6 +180,10 @@ fn serve(shared: &Arc<Shared>, process: Process) {
     };
     let last_stream = stream.try_clone();
     attach(shared, child.id(), &outbox, &board, stream, hello);
+    if let Some(first) = first {
+        // nobody waits any more: the host is dropped, which is seen
+        let _gone = first.send(Ok(()));
+    }
     let why = loop {
         match frames.next() {
             Ok(Some(received)) => {

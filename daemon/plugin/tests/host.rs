@@ -130,6 +130,14 @@ impl Here {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_was_started_is_there() {
+    for _ in 0..30 {
+        let figures = usual().await.host.host_figures();
+        assert!(figures.pid.is_some(), "{figures:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_is_loaded_called_and_counted() {
     let here = usual().await;
     here.load("p", fake("echoes")).await;
