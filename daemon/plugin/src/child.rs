@@ -158,7 +158,7 @@ pub(crate) fn serve(make: Option<Maker>) -> ExitCode {
         to_do: Condvar::new(),
         to_load: Condvar::new(),
         questions: Mutex::default(),
-        out: Arc::default(),
+        out: Arc::new(Outbox::to(stream.try_clone().ok())),
         board,
         memory,
         at_once: threads.saturating_sub(1).max(1),

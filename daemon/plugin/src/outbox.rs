@@ -1,9 +1,14 @@
-//! What waits to be written to a socket: many threads put frames in, one thread
-//! writes everything that has come meanwhile in one go.
+//! What waits to be written to a socket. Whoever puts a frame in sends it, if
+//! nothing waits before it and the socket takes it at once; else one thread writes
+//! everything that has come meanwhile in one go.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use nix::sys::socket::{MsgFlags, send};
 
 /// Frames up to this length are copied together; longer ones go by themselves.
 const SMALL: usize = 16 << 10;
@@ -14,8 +19,13 @@ const TOGETHER: usize = 256 << 10;
 /// way, and answers to questions. Whoever lets more wait does not read.
 const MOST: usize = 384 << 20;
 
+/// A longer frame is left to the thread: who puts it in may hold up others.
+const AT_ONCE: usize = 64 << 10;
+
 struct Frame {
     bytes: Arc<[u8]>,
+    /// Bytes that are sent already.
+    sent: usize,
     /// Bytes that count.
     counts: usize,
 }
@@ -36,9 +46,19 @@ struct Waiting {
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     came: Condvar,
+    /// Where they go; without it all are left to the thread.
+    socket: Option<UnixStream>,
 }
 
 impl Outbox {
+    /// Frames that go to `socket`.
+    pub(crate) fn to(socket: Option<UnixStream>) -> Outbox {
+        Outbox {
+            socket,
+            ..Outbox::default()
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -49,6 +69,7 @@ impl Outbox {
         let counts = frame.len();
         self.put_frame(Frame {
             bytes: frame,
+            sent: 0,
             counts,
         });
     }
@@ -57,21 +78,41 @@ impl Outbox {
     pub(crate) fn put_code(&self, frame: Arc<[u8]>) {
         self.put_frame(Frame {
             bytes: frame,
+            sent: 0,
             counts: 0,
         });
     }
 
-    fn put_frame(&self, frame: Frame) {
+    fn put_frame(&self, mut frame: Frame) {
         let mut waiting = self.lock();
         waiting.overfull |= waiting.bytes + frame.counts > MOST;
         if waiting.closed || waiting.overfull {
             return;
+        }
+        // the thread has nothing in hand: this one is the next
+        if waiting.asleep && waiting.frames.is_empty() {
+            frame.sent = self.sent_at_once(&frame.bytes);
+            if frame.sent == frame.bytes.len() {
+                return;
+            }
         }
         waiting.bytes += frame.counts;
         waiting.frames.push_back(frame);
         if std::mem::take(&mut waiting.asleep) {
             drop(waiting);
             self.came.notify_one();
+        }
+    }
+
+    /// Bytes of a frame that the socket took without being waited for.
+    fn sent_at_once(&self, frame: &[u8]) -> usize {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        match &self.socket {
+            // what is wrong with it is seen by the thread
+            Some(socket) if frame.len() <= AT_ONCE => {
+                send(socket.as_raw_fd(), frame, flags).unwrap_or_default()
+            }
+            _ => 0,
         }
     }
 
@@ -121,10 +162,12 @@ impl Outbox {
         while let Some(frames) = self.take() {
             let mut counted = 0;
             for Frame {
-                bytes: frame,
+                bytes,
+                sent,
                 counts,
             } in frames
             {
+                let frame = &bytes[sent..];
                 if together.len() + frame.len() > TOGETHER || frame.len() > SMALL {
                     socket.write_all(&together)?;
                     together.clear();
@@ -132,9 +175,9 @@ impl Outbox {
                 }
                 counted += counts;
                 if frame.len() > SMALL {
-                    socket.write_all(&frame)?;
+                    socket.write_all(frame)?;
                 } else {
-                    together.extend_from_slice(&frame);
+                    together.extend_from_slice(frame);
                 }
             }
             socket.write_all(&together)?;
@@ -180,6 +223,40 @@ mod tests {
         let all: Vec<u8> = writes.0.concat();
         assert!(all.is_sorted());
         assert_eq!(all.len(), total);
+    }
+
+    #[test]
+    fn what_a_socket_takes_at_once_and_what_it_does_not_keep_their_order() {
+        use std::io::Read;
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let outbox = Arc::new(Outbox::to(Some(ours.try_clone().unwrap())));
+        let writer = {
+            let outbox = Arc::clone(&outbox);
+            std::thread::spawn(move || outbox.write_to(&ours))
+        };
+        // more than a socket holds, and frames that nobody sends at once among them
+        let lengths = [7, SMALL + 1, AT_ONCE, AT_ONCE + 1, 300];
+        let length_of = move |number: usize| lengths[number % lengths.len()];
+        let count = 200;
+        let putting = {
+            let outbox = Arc::clone(&outbox);
+            std::thread::spawn(move || {
+                for number in 0..count {
+                    let byte = u8::try_from(number).unwrap();
+                    outbox.put(vec![byte; length_of(number)].into());
+                }
+            })
+        };
+        for number in 0..count {
+            let mut frame = vec![0; length_of(number)];
+            theirs.read_exact(&mut frame).unwrap();
+            let byte = u8::try_from(number).unwrap();
+            assert!(frame.iter().all(|read| *read == byte), "frame {number}");
+        }
+        putting.join().unwrap();
+        outbox.close();
+        drop(theirs);
+        writer.join().unwrap().unwrap();
     }
 
     #[test]

@@ -167,7 +167,7 @@ fn serve(
         board,
         hello,
     } = process;
-    let outbox = Arc::new(Outbox::default());
+    let outbox = Arc::new(Outbox::to(stream.try_clone().ok()));
     let writer = {
         let (outbox, stream) = (Arc::clone(&outbox), stream.try_clone());
         let write = move || {
