@@ -20,9 +20,9 @@ use model::{
 use package::{Package, SettingKind, SettingSchema};
 use serde_json::Value;
 
-use super::Plugins;
 use super::packages::{Examined, aside, one_problem, problems};
 use super::roster::Active;
+use super::{Plugins, unconsidered};
 use crate::clock;
 use crate::failure::chain;
 
@@ -427,7 +427,7 @@ impl Plugins {
         record: PluginRecord,
         expected: Option<u64>,
     ) -> Result<(), PluginRefused> {
-        let missing = package::beyond(&record.current.asks, &record.considered);
+        let missing = unconsidered(&record);
         let may_run = record.enabled && missing == Capabilities::default();
         if action == "plugin.enable" && !may_run {
             let words = package::in_plain_words(&missing).join("; ");
@@ -468,7 +468,7 @@ impl Plugins {
     pub(super) fn status_of(&self, record: &Arc<PluginRecord>) -> PluginStatus {
         let name = record.name.as_str();
         let wanted = record.waiting.as_ref().unwrap_or(&record.current);
-        let waits = package::beyond(&record.current.asks, &record.considered);
+        let waits = unconsidered(record);
         let missing = package::beyond(&wanted.asks, &record.granted);
         let missing = package::in_plain_words(&missing);
         let roster = self.roster();
@@ -582,7 +582,7 @@ fn updated(before: &PluginRecord, version: PluginVersion) -> PluginRecord {
     record.updated = version.installed;
     let nothing = Capabilities::default();
     let asks_for_more = package::beyond(&version.asks, &record.considered) != nothing;
-    let was_granted = package::beyond(&record.current.asks, &record.considered) == nothing;
+    let was_granted = unconsidered(&record) == nothing;
     if record.enabled && asks_for_more && was_granted {
         record.waiting = Some(version);
     } else {

@@ -215,7 +215,7 @@ impl Plugins {
     /// Brings `record` up and lets it run; notes why, if it cannot.
     async fn run(&self, record: &PluginRecord) {
         let name = record.name.as_str();
-        let up = match package::beyond(&record.current.asks, &record.considered) {
+        let up = match unconsidered(record) {
             missing if missing == Capabilities::default() => self.bring_up(record).await,
             _ => Err("it asks for what it was not granted".to_owned()),
         };
@@ -469,8 +469,7 @@ impl Plugins {
             return;
         };
         // a grant is what an administrator does, and brings it up
-        let beyond = package::beyond(&record.current.asks, &record.considered);
-        let may = beyond == Capabilities::default();
+        let may = unconsidered(&record) == Capabilities::default();
         if !may || self.roster().find(name).is_some() || !self.broken().contains_key(name) {
             return;
         }
@@ -544,6 +543,12 @@ fn add_facts(known: &mut BTreeMap<String, contract::Scalar>, facts: &[contract::
         };
         known.insert(fact.key.clone(), value);
     }
+}
+
+/// What a plugin asks for and no administrator has granted or left out yet: it
+/// does not run before that.
+fn unconsidered(record: &PluginRecord) -> Capabilities {
+    package::beyond(&record.current.asks, &record.considered)
 }
 
 fn rule(name: &PluginName) -> Rule {
